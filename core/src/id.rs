@@ -1,0 +1,171 @@
+//! Positions on the ring.
+
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use data_encoding::BASE32_NOPAD_NOCASE;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A node's id: SHA-256 of its Ed25519 public key, and its position on the
+/// ring of 2^256 positions (big-endian).
+///
+/// Its text form, everywhere, is 52 lowercase base32 characters without
+/// padding, which fits one DNS label.
+///
+/// ```
+/// use roundelay_core::NodeId;
+///
+/// let id = NodeId::from_bytes([7; 32]);
+/// assert_eq!(id.to_string().len(), 52);
+/// assert_eq!(id.to_string().parse::<NodeId>(), Ok(id));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId([u8; 32]);
+
+/// Why a text is no [`NodeId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseIdError;
+
+impl NodeId {
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id of the holder of this Ed25519 public key.
+    #[must_use]
+    pub fn from_public_key(key: &[u8; 32]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// The position of a hashed text (a bucket's name, say).
+    #[must_use]
+    pub fn hash_of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The id's bytes, most significant first.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The distance clockwise from `self` to `other`, modulo 2^256, as
+    /// big-endian bytes: order them to find who comes first.
+    #[must_use]
+    pub fn distance_to(&self, other: &Self) -> [u8; 32] {
+        let mut distance = [0u8; 32];
+        let mut borrow = 0i16;
+        for ((out, to), from) in distance.iter_mut().zip(other.0).zip(self.0).rev() {
+            let mut digit = i16::from(to) - i16::from(from) - borrow;
+            borrow = i16::from(digit < 0);
+            if digit < 0 {
+                digit += 256;
+            }
+            *out = digit.to_le_bytes()[0];
+        }
+        distance
+    }
+
+    /// Whether `self` lies strictly between `low` and `high`, clockwise.
+    /// With `low == high` the whole ring but that point lies between.
+    #[must_use]
+    pub fn is_between(&self, low: &Self, high: &Self) -> bool {
+        if low < high {
+            low < self && self < high
+        } else {
+            low < self || self < high
+        }
+    }
+
+    /// The first eight characters of the text form, for logs and pictures.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = BASE32_NOPAD_NOCASE.encode(self.0.get(..5).unwrap_or_default());
+        text.make_ascii_lowercase();
+        text
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = BASE32_NOPAD_NOCASE.encode(&self.0);
+        text.make_ascii_lowercase();
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        if text.len() != 52 {
+            return Err(ParseIdError);
+        }
+        let bytes = BASE32_NOPAD_NOCASE
+            .decode(text.as_bytes())
+            .map_err(|_| ParseIdError)?;
+        bytes.try_into().map(Self).map_err(|_| ParseIdError)
+    }
+}
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id is 52 characters of base32 (a-z and 2-7)")
+    }
+}
+
+impl core::error::Error for ParseIdError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(first: u8, last: u8) -> NodeId {
+        let mut bytes = [0; 32];
+        bytes[0] = first;
+        bytes[31] = last;
+        NodeId(bytes)
+    }
+
+    #[test]
+    fn distance_wraps_around_the_ring() {
+        assert_eq!(id(0, 1).distance_to(&id(0, 3)), id(0, 2).0);
+        assert_eq!(id(0, 3).distance_to(&id(0, 3)), [0; 32]);
+        let mut all_but_one = [0xff; 32];
+        all_but_one[31] = 0xfe;
+        assert_eq!(id(0, 3).distance_to(&id(0, 1)), all_but_one);
+        assert_eq!(id(2, 0).distance_to(&id(1, 0))[0], 0xff);
+    }
+
+    #[test]
+    fn between_is_open_and_wraps() {
+        let (a, b, c) = (id(1, 0), id(2, 0), id(3, 0));
+        assert!(b.is_between(&a, &c));
+        assert!(!a.is_between(&a, &c));
+        assert!(!c.is_between(&a, &c));
+        assert!(a.is_between(&c, &b));
+        assert!(b.is_between(&a, &a));
+        assert!(!a.is_between(&a, &a));
+    }
+
+    #[test]
+    fn text_is_lowercase_and_checked() {
+        let text = id(0xff, 9).to_string();
+        assert_eq!(text, text.to_lowercase());
+        assert_eq!(text.to_uppercase().parse(), Ok(id(0xff, 9)));
+        assert_eq!("short".parse::<NodeId>(), Err(ParseIdError));
+        assert_eq!("1".repeat(52).parse::<NodeId>(), Err(ParseIdError));
+    }
+
+    use alloc::string::ToString;
+}

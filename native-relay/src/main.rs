@@ -1,0 +1,3 @@
+//! The `roundelay` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Roundelay in a web page.
