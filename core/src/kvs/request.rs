@@ -1,0 +1,105 @@
+//! What a caller asks of the store, and what it is told.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
+use crate::kvs::version::Version;
+
+/// Names a request of this node's own callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a request promises. A promise that cannot be kept is an error, never
+/// quietly weakened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// Any one copy answers; the last writer wins. Works while voters are
+    /// away, and is merged with them later.
+    One,
+    /// A write is acknowledged when it is synced on a majority of the slot's
+    /// voters; a read asks a majority.
+    #[default]
+    Quorum,
+}
+
+/// How many copies a write had when it was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {
+    /// Voters that hold it synced.
+    pub have: u8,
+    /// Voters in the slot's view.
+    pub of: u8,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A read found a value.
+    Found {
+        /// The value.
+        value: Vec<u8>,
+        /// Its version.
+        version: Version,
+    },
+    /// A read found nothing, or a tombstone.
+    Missing,
+    /// A write or delete is acknowledged.
+    Written {
+        /// The version it has.
+        version: Version,
+        /// Its copies.
+        copies: Copies,
+    },
+    /// It failed.
+    Failed(RequestError),
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestError {
+    /// Surely not applied: too few of the slot's voters can be reached.
+    Unavailable {
+        /// Those that are missing.
+        missing: Vec<NodeId>,
+    },
+    /// A write that may or may not have been applied: no answer came in time.
+    OutcomeUnknown,
+    /// Surely not applied: the value is longer than
+    /// [`VALUE_LEN_MAX`](crate::kvs::VALUE_LEN_MAX).
+    TooLarge,
+    /// Surely not applied: storage is full.
+    Full,
+    /// Surely not applied: too many requests are under way; try again later.
+    Busy,
+    /// Surely not applied: this node is in no ring yet.
+    NotJoined,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable { missing } if missing.is_empty() => {
+                f.write_str("not applied: the key's voters are not known yet; try again")
+            }
+            Self::Unavailable { missing } => {
+                f.write_str("not applied: too few of the key's voters can be reached; missing ")?;
+                for (index, id) in missing.iter().enumerate() {
+                    write!(f, "{}{id}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::OutcomeUnknown => f.write_str(
+                "no answer in time: the write may or may not have been applied; read the key",
+            ),
+            Self::TooLarge => f.write_str("not applied: a value holds at most 1 MiB"),
+            Self::Full => f.write_str("not applied: a voter's storage is full"),
+            Self::Busy => f.write_str("not applied: too many requests are under way; try later"),
+            Self::NotJoined => f.write_str("not applied: this node is in no ring yet"),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}

@@ -1,0 +1,141 @@
+//! Versions: a hybrid logical clock, then the writer's id.
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
+
+/// How far ahead of the local wall clock a peer's version may be, in
+/// milliseconds, before it is refused.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// A version of a record. A greater one wins; no two writes share one.
+///
+/// Made by a hybrid logical clock (Kulkarni et al. 2014): milliseconds since
+/// the Unix epoch in the upper 48 bits, a counter in the lower 16, then the
+/// first eight bytes of the id of the node that coordinated the write.
+///
+/// Its text form, the HTTP API's `ETag`, is `<hex stamp>-<hex node>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version {
+    stamp: u64,
+    node: u64,
+}
+
+/// Why a text is no [`Version`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseVersionError;
+
+impl Version {
+    /// Older than every version that a clock makes.
+    pub const ZERO: Self = Self { stamp: 0, node: 0 };
+
+    /// The clock's part, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_ms(self) -> u64 {
+        self.stamp >> 16
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:016x}", self.stamp, self.node)
+    }
+}
+
+impl FromStr for Version {
+    type Err = ParseVersionError;
+
+    fn from_str(text: &str) -> Result<Self, ParseVersionError> {
+        let (stamp, node) = text.split_once('-').ok_or(ParseVersionError)?;
+        let parse = |hex: &str| u64::from_str_radix(hex, 16).map_err(|_| ParseVersionError);
+        Ok(Self {
+            stamp: parse(stamp)?,
+            node: parse(node)?,
+        })
+    }
+}
+
+impl fmt::Display for ParseVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a version looks like 19a2b3c4d5e60000-0123456789abcdef")
+    }
+}
+
+impl core::error::Error for ParseVersionError {}
+
+/// The clock that makes versions: never behind one that it has seen.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    latest: u64,
+    node: u64,
+}
+
+impl Clock {
+    /// A clock for the node `id`.
+    pub(crate) fn new(id: &NodeId) -> Self {
+        let node = id
+            .as_bytes()
+            .first_chunk()
+            .map_or(0, |head| u64::from_be_bytes(*head));
+        Self { latest: 0, node }
+    }
+
+    /// A version newer than all that this clock made or saw.
+    pub(crate) fn tick(&mut self, unix_ms: u64) -> Version {
+        self.latest = (unix_ms << 16).max(self.latest.saturating_add(1));
+        Version {
+            stamp: self.latest,
+            node: self.node,
+        }
+    }
+
+    /// Takes note of a version made elsewhere.
+    ///
+    /// Returns whether it is to be believed: one more than
+    /// [`CLOCK_AHEAD_MS_MAX`] ahead of the local wall clock is not.
+    pub(crate) fn observe(&mut self, version: Version, unix_ms: u64) -> bool {
+        if version.unix_ms() > unix_ms.saturating_add(CLOCK_AHEAD_MS_MAX) {
+            return false;
+        }
+        self.latest = self.latest.max(version.stamp);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn ticks_rise_even_when_the_wall_clock_falls() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let first = clock.tick(1_000);
+        let second = clock.tick(10);
+        assert!(second > first);
+        assert!(clock.tick(2_000).unix_ms() == 2_000);
+    }
+
+    #[test]
+    fn a_clock_passes_what_it_saw_but_not_what_is_absurd() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let mut fast = Clock::new(&NodeId::from_bytes([2; 32]));
+        let seen = fast.tick(5_000);
+        assert!(clock.observe(seen, 1_000));
+        assert!(clock.tick(1_000) > seen);
+        let absurd = fast.tick(1_000 + CLOCK_AHEAD_MS_MAX + 1);
+        assert!(!clock.observe(absurd, 1_000));
+        assert!(clock.tick(1_000) < absurd);
+    }
+
+    #[test]
+    fn text_round_trips() {
+        let version = Clock::new(&NodeId::from_bytes([0xab; 32])).tick(1_763_856_000_000);
+        assert_eq!(version.to_string().parse(), Ok(version));
+        assert!("1763".parse::<Version>().is_err());
+        assert!("zz-1".parse::<Version>().is_err());
+    }
+}
