@@ -77,7 +77,9 @@ function pathAlerts(notices) {
 
   /** @param {View} view */
   return ({ status, ring }) => {
-    const late = relayedFor(status?.links ?? [], since);
+    const relays = new Set(status?.relays?.map((relay) => relay.id));
+    const links = status?.links.filter((link) => !relays.has(link.peer)) ?? [];
+    const late = relayedFor(links, since);
     const names = late.map((id) => memberName(ring?.members.find((member) => member.id === id) ?? { id }));
     const now = late.join(" ");
     if (now !== told) notices.clear("paths");

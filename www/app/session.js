@@ -54,6 +54,7 @@ export function createSession(state, onError) {
   async function start() {
     const problem = unsupported();
     if (problem) return state.set({ phase: "unsupported", problem });
+    if (state.view.phase === "joining" || state.view.peer) return;
     try {
       state.set({ phase: Peer ? "joining" : "loading", problem: null, waiting: 0 });
       Peer ??= await loadPeer();

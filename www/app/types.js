@@ -39,6 +39,7 @@
  *
  * @typedef {object} Relay
  * @property {string} url
+ * @property {string} [id]  The relay's own peer id, once known.
  * @property {"attached" | "connecting" | "lost"} state
  *
  * @typedef {object} Status
