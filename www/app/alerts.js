@@ -9,6 +9,9 @@ import { listing, memberName, plural, toProblem } from "./format.js";
 /** A link may take this long to become direct before it is worth a word. */
 const DIRECT_WAIT_MS = 10_000;
 
+/** Events whose condition the status shows too, and for as long as it lasts. */
+const TOLD_ELSEWHERE = new Set(["relay_lost", "no_direct_path"]);
+
 /**
  * @param {State} state
  * @param {Notices} notices
@@ -30,6 +33,7 @@ export function watchAlerts(state, notices, retry) {
  */
 export function errorAlerts(notices) {
   return (error) => {
+    if (TOLD_ELSEWHERE.has(/** @type {{ code?: string }} */ (error)?.code ?? "")) return;
     const problem = toProblem(error, "The peer reports an error");
     const id = `error ${problem.code ?? ""} ${problem.text}`;
     notices.clear(id);

@@ -3,7 +3,6 @@
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
 const CHARS = 8;
 const SLOTS = 4096;
-const ROUNDS = 80;
 
 /**
  * An id's place on the ring, from its first 40 bits.
@@ -24,34 +23,58 @@ export function slotFraction(slot) {
 }
 
 /**
- * Nudges places apart until neighbours are `gap` apart, keeping their order.
+ * Nudges places apart until neighbours are `gap` apart, keeping their order and
+ * moving each as little as can be (isotonic regression of the places less
+ * their due distance). The circle is cut where it is emptiest.
  * @param {number[]} fractions
  * @param {number} gap  As a fraction of the circle.
  * @returns {number[]}  In the order given.
  */
 export function spread(fractions, gap) {
-  const order = fractions.map((_, index) => index).sort((a, b) => fractions[a] - fractions[b]);
-  const places = order.map((index) => fractions[index]);
-  const least = Math.min(gap, 0.96 / places.length);
-  for (let round = 0; round < ROUNDS; round += 1) if (!push(places, least)) break;
-  const result = new Array(places.length);
-  order.forEach((index, nth) => { result[index] = places[nth]; });
+  const count = fractions.length;
+  const least = Math.min(gap, 1 / Math.max(1, count));
+  const order = cutOrder(fractions);
+  const first = fractions[order[0]];
+  const due = order.map((index, nth) => mod(fractions[index] - first) - nth * least);
+  const moved = monotone(due).map((place, nth) => place + nth * least);
+  const crowded = count > 1 && moved[count - 1] - moved[0] > 1 - least + 1e-9;
+  const result = new Array(count);
+  order.forEach((index, nth) => { result[index] = first + (crowded ? nth / count : moved[nth]); });
   return result;
 }
 
-/** One round of pushing neighbours apart; says whether any moved. @param {number[]} places @param {number} least */
-function push(places, least) {
-  let moved = false;
-  for (let nth = 0; nth < places.length && places.length > 1; nth += 1) {
-    const next = (nth + 1) % places.length;
-    const turn = next === 0 ? 1 : 0;
-    const lack = least - (places[next] + turn - places[nth]);
-    if (lack <= 1e-6) continue;
-    places[nth] -= lack / 2;
-    places[next] += lack / 2;
-    moved = true;
+/** The places' order clockwise, from behind the widest empty stretch. @param {number[]} fractions */
+function cutOrder(fractions) {
+  const order = fractions.map((_, index) => index).sort((a, b) => fractions[a] - fractions[b]);
+  let start = 0;
+  let widest = -1;
+  order.forEach((index, nth) => {
+    const before = fractions[order[(nth + order.length - 1) % order.length]];
+    const empty = nth === 0 ? fractions[index] + 1 - before : fractions[index] - before;
+    if (empty > widest) [widest, start] = [empty, nth];
+  });
+  return [...order.slice(start), ...order.slice(0, start)];
+}
+
+/** The closest series that never falls. @param {number[]} values */
+function monotone(values) {
+  /** @type {{ mean: number, count: number }[]} */
+  const blocks = [];
+  for (const value of values) {
+    let block = { mean: value, count: 1 };
+    for (let last = blocks.at(-1); last && last.mean > block.mean; last = blocks.at(-1)) {
+      const count = last.count + block.count;
+      block = { mean: (last.mean * last.count + block.mean * block.count) / count, count };
+      blocks.pop();
+    }
+    blocks.push(block);
   }
-  return moved;
+  return blocks.flatMap(({ mean, count }) => new Array(count).fill(mean));
+}
+
+/** @param {number} fraction  Into one turn. */
+export function mod(fraction) {
+  return ((fraction % 1) + 1) % 1;
 }
 
 /**
@@ -70,7 +93,7 @@ function push(places, least) {
  */
 export function fitCircle(width) {
   const side = width < 480 ? 62 : 104;
-  const radius = Math.max(60, Math.min(width / 2 - side, 205));
+  const radius = Math.max(60, Math.min(width / 2 - side, 192));
   const height = 2 * radius + 76;
   return { width, height, x: width / 2, y: height / 2, radius };
 }
@@ -93,7 +116,7 @@ export function point(circle, fraction, outward = 0) {
  * @param {number} to
  */
 export function arc(circle, from, to) {
-  const turn = (((to - from) % 1) + 1) % 1;
+  const turn = mod(to - from);
   const start = point(circle, from);
   const end = point(circle, to);
   const r = circle.radius;

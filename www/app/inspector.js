@@ -24,8 +24,10 @@ export function createInspector(state) {
 function inspect(view) {
   if (!view.ring) return [["quiet", "The ring shows here once this page has joined."]];
   if (view.shown) return inspectMember(findMember(view, view.shown), view);
-  if (view.ring.members.length === 1) return [["quiet", "You are alone. Open this page in another window to see it join."]];
-  return [["quiet", "Point at a member, or tab to the ring and use the arrow keys."]];
+  const hint = view.ring.members.length === 1
+    ? "You are alone. Open this page in another window to see it join."
+    : "Point at a member, or tab to the ring and use the arrow keys.";
+  return [...inspectMember(findMember(view, view.status?.id ?? ""), view), ["what quiet", hint]];
 }
 
 /** @param {Member} member @param {View} view @returns {[string, string][]} */
@@ -48,13 +50,13 @@ function legend() {
     entry("durable node", svg("rect", { class: "shape", x: 5, y: 3, width: 12, height: 12, rx: 1 })),
     entry("page", svg("circle", { class: "shape", cx: 11, cy: 9, r: 6 })),
     entry("you", svg("circle", { class: "shape key-self", cx: 11, cy: 9, r: 4.5 }), svg("circle", { class: "self-ring key-self", cx: 11, cy: 9, r: 7.5 })),
-    entry("not answering or gone", svg("circle", { class: "shape key-gone", cx: 11, cy: 9, r: 5.5 })),
+    entry("silent or gone", svg("circle", { class: "shape key-gone", cx: 11, cy: 9, r: 5.5 })),
     entry("direct link", svg("path", { class: "chord key-direct", d: "M1 9H21" })),
     entry("relayed link", svg("path", { class: "chord key-relay", d: "M1 9H21" })),
-    entry("to successors", svg("path", { class: "arc key-arc", d: "M1 12Q11 4 21 12" }), svg("path", { class: "chevron key-arc", d: "M9 4.5L14 8L9 11.5" })),
+    entry("successors", svg("path", { class: "arc key-arc", d: "M1 12Q11 4 21 12" }), svg("path", { class: "chevron key-arc", d: "M9 4.5L14 8L9 11.5" })),
     entry("key's slot", svg("path", { class: "key-slot", d: "M11 14L16 4H6Z" })),
-    entry("votes on the key", svg("circle", { class: "halo key-voter", cx: 11, cy: 9, r: 7 })),
-    entry("mirrors the key", svg("circle", { class: "halo key-mirror", cx: 11, cy: 9, r: 7 })),
+    entry("voter of the key", svg("circle", { class: "halo key-voter", cx: 11, cy: 9, r: 7 })),
+    entry("mirror of the key", svg("circle", { class: "halo key-mirror", cx: 11, cy: 9, r: 7 })),
   ];
 }
 

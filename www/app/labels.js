@@ -1,11 +1,13 @@
 // Places the members' names beside the circle so that none covers another.
 
-import { num, point } from "./geometry.js";
+import { mod, num, point } from "./geometry.js";
 
 /** @import { Circle } from "./geometry.js" */
 
 const LINE = 16;
 const AWAY = 20;
+/** Beyond this many members, only the important ones are named. */
+const NAMED = 24;
 
 /**
  * @typedef {object} Label
@@ -25,18 +27,18 @@ const AWAY = 20;
 export function placeLabels(circle, spots) {
   const sides = [true, false].map((right) => {
     const half = spots.filter(({ at }) => mod(at) < 0.5 === right);
-    return placeSide(circle, thin(half, circle.height), right);
+    return placeSide(circle, thin(half, spots.length), right);
   });
   return sides.flat();
 }
 
 /**
- * Keeps the important names, and all when they fit.
+ * Keeps the important names, and in a small ring all.
  * @param {{ id: string, at: number, important: boolean }[]} spots
- * @param {number} height
+ * @param {number} count
  */
-function thin(spots, height) {
-  return spots.length * LINE <= height - LINE ? spots : spots.filter((spot) => spot.important);
+function thin(spots, count) {
+  return count <= NAMED ? spots : spots.filter((spot) => spot.important);
 }
 
 /**
@@ -89,9 +91,4 @@ function label(circle, id, node, y, right) {
   const room = (right ? circle.width - x : x) - 2;
   const leader = `M${num(node.x)} ${num(node.y)}L${num(x - sign * 4)} ${num(y)}`;
   return { id, x: num(x), y: num(y), anchor: right ? "start" : "end", room, leader };
-}
-
-/** @param {number} fraction */
-function mod(fraction) {
-  return ((fraction % 1) + 1) % 1;
 }

@@ -21,7 +21,7 @@ const HISTORY = 20;
 
 /** @param {Verb} verb @param {string} key */
 export function showBusy(verb, key) {
-  fill("busy", verb, key, headline(`${verb} ${key}`, "waiting…"));
+  fill("busy", verb, key, headline(`${verb[0].toUpperCase()}${verb.slice(1)}…`, key, ""));
 }
 
 /** @param {Outcome} outcome @param {Place | null} place @param {View} view */
@@ -31,11 +31,11 @@ export function showOutcome(outcome, place, view) {
     stateOf(outcome),
     verb,
     key,
-    headline(title(outcome), milliseconds(ms)),
+    headline(title(outcome), key, milliseconds(ms)),
     ...(problem ? [html("p", { class: "result-words" }, problem.text, ...codeOf(problem))] : []),
     ...(read ? valueBlock(read.value) : []),
     facts([
-      ...(write ? [copies(write)] : []),
+      ...(write ? [copies(write, outcome.mode)] : []),
       ...versionOf(write ?? read),
       ...(place ? whereabouts(place, view) : []),
     ]),
@@ -44,7 +44,7 @@ export function showOutcome(outcome, place, view) {
 
 /** @param {string} words */
 export function showRefusal(words) {
-  fill("error", "", "", headline(words, ""));
+  fill("error", "", "", headline(words, "", ""));
 }
 
 /** @param {string} state @param {string} verb @param {string} key @param {...HTMLElement} children */
@@ -61,15 +61,16 @@ function stateOf({ verb, read, problem }) {
 }
 
 /** @param {Outcome} outcome */
-function title({ verb, problem, read, mode }) {
+function title({ verb, problem, read }) {
   if (problem) return problem.title;
   if (verb === "get" && !read) return "Nothing under this key";
-  return { put: `Written, mode ${mode}`, get: "Read", delete: `Deleted, mode ${mode}`, locate: "Located" }[verb];
+  return { put: "Written", get: "Read", delete: "Deleted", locate: "Located" }[verb];
 }
 
-/** @param {string} words @param {string} time */
-function headline(words, time) {
-  return html("p", { class: "headline" }, html("strong", {}, words), html("span", { class: "time" }, time));
+/** @param {string} words @param {string} key @param {string} time */
+function headline(words, key, time) {
+  const said = html("span", {}, html("strong", {}, words), " ", html("code", {}, key));
+  return html("p", { class: "headline" }, said, html("span", { class: "time" }, time));
 }
 
 /** @param {Problem} problem */
@@ -93,9 +94,10 @@ function facts(rows) {
   return html("dl", {}, ...rows.map(([term, text, kind]) => html("div", {}, html("dt", {}, term), html("dd", { class: kind }, text))));
 }
 
-/** @param {Write} write @returns {[string, string, string?]} */
-function copies({ copies: { have, of } }) {
-  return have < of ? ["Copies", `${have}/${of}: fewer than wanted, repaired when a voter returns`, "short"] : ["Copies", `${have}/${of}`];
+/** @param {Write} write @param {Mode} mode @returns {[string, string, string?]} */
+function copies({ copies: { have, of } }, mode) {
+  if (have >= of) return ["Copies", `${have}/${of}, mode ${mode}`];
+  return ["Copies", `${have}/${of}, mode ${mode}: the missing copies follow`, "short"];
 }
 
 /** @param {{ version: string } | undefined} held @returns {[string, string, string?][]} */

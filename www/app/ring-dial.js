@@ -2,12 +2,13 @@
 // successors, and the mark of the key that was touched last.
 
 import { keyed, setAll, setText, svg } from "./dom.js";
-import { arc, num, point, slotFraction } from "./geometry.js";
+import { arc, mod, num, point, slotFraction } from "./geometry.js";
 
 /** @import { Circle } from "./geometry.js" */
 /** @import { Scene } from "./ring-view.js" */
 
 const TICKS = 64;
+const CHEVRON_ROOM = 44;
 const NUMERALS = [0, 1024, 2048, 3072];
 
 /** @type {WeakMap<SVGElement, string>} */
@@ -48,7 +49,8 @@ export function drawSuccessors(layer, { circle, view, at }) {
     const [start, end] = [at.get(from) ?? 0, at.get(to) ?? 0];
     setAll(node, { class: nth === 0 ? "successor first" : "successor" });
     setAll(node.children[0], { d: arc(circle, start, end) });
-    setAll(node.children[1], { transform: chevron(circle, start, end) });
+    const long = mod(end - start) * 2 * Math.PI * circle.radius > CHEVRON_ROOM;
+    setAll(node.children[1], { transform: chevron(circle, start, end), display: long ? undefined : "none" });
   });
 }
 
@@ -58,7 +60,7 @@ function makeStep() {
 
 /** Halfway along an arc, pointing clockwise. @param {Circle} circle @param {number} from @param {number} to */
 function chevron(circle, from, to) {
-  const middle = from + ((((to - from) % 1) + 1) % 1) / 2;
+  const middle = from + mod(to - from) / 2;
   const { x, y } = point(circle, middle);
   return `translate(${num(x)} ${num(y)}) rotate(${num(middle * 360)})`;
 }

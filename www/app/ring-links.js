@@ -8,6 +8,8 @@ import { keyLinks } from "./traffic.js";
 /** @import { Scene } from "./ring-view.js" */
 /** @import { Link, Traffic } from "./types.js" */
 
+/** Chords shorter than this bend more. */
+const NEAR = 110;
 const QUIET = { rateIn: 0, rateOut: 0, samples: [] };
 
 /** @param {SVGGElement} layer @param {Scene} scene */
@@ -38,18 +40,31 @@ function makeChord(link) {
 
 /**
  * Relayed chords bend towards the centre, so that a relayed and a direct link
- * to one peer are both seen.
+ * to one peer are both seen; so do those to close neighbours, to be seen at all.
  * @param {Scene} scene
  * @param {string} self
  * @param {Link} link
  */
 function chordPath({ circle, at, size }, self, link) {
-  const from = point(circle, at.get(self) ?? 0, -size - 5);
-  const to = point(circle, at.get(link.peer) ?? 0, -size - 3);
-  const bend = link.kind === "relay" ? 0.32 : 0;
-  const x = (from.x + to.x) / 2 * (1 - bend) + circle.x * bend;
-  const y = (from.y + to.y) / 2 * (1 - bend) + circle.y * bend;
-  return `M${num(from.x)} ${num(from.y)}Q${num(x)} ${num(y)} ${num(to.x)} ${num(to.y)}`;
+  const from = point(circle, at.get(self) ?? 0);
+  const to = point(circle, at.get(link.peer) ?? 0);
+  const near = Math.max(0, 1 - Math.hypot(to.x - from.x, to.y - from.y) / NEAR);
+  const bend = (link.kind === "relay" ? 0.3 : 0) + 0.14 * near;
+  const control = {
+    x: ((from.x + to.x) / 2) * (1 - bend) + circle.x * bend,
+    y: ((from.y + to.y) / 2) * (1 - bend) + circle.y * bend,
+  };
+  const start = towards(from, control, size + 6);
+  const end = towards(to, control, size + 3);
+  return `M${num(start.x)} ${num(start.y)}Q${num(control.x)} ${num(control.y)} ${num(end.x)} ${num(end.y)}`;
+}
+
+/** @typedef {{ x: number, y: number }} Point */
+
+/** @param {Point} from @param {Point} to @param {number} by */
+function towards(from, to, by) {
+  const way = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  return { x: from.x + ((to.x - from.x) * by) / way, y: from.y + ((to.y - from.y) * by) / way };
 }
 
 /** @param {Traffic} traffic @param {boolean} shown */

@@ -15,15 +15,15 @@ const CHAR_PX = 7.4;
 const TOUCH = 14;
 
 /**
- * @param {SVGElement} root
+ * @param {HTMLElement} box  Around the picture: an svg that listens for focus takes it.
  * @param {SVGGElement} layer
  * @param {SVGGElement} leaders
  * @param {State} state
  */
-export function createMembers(root, layer, leaders, state) {
+export function createMembers(box, layer, leaders, state) {
   /** @type {string | null} */
   let tabStop = null;
-  listen(root, layer, state, (id) => { tabStop = id; });
+  listen(box, layer, state, (id) => { tabStop = id; });
 
   /** @param {Scene} scene */
   function draw(scene) {
@@ -82,7 +82,7 @@ function updateMember(node, member, { circle, view, at, size }, label) {
     "aria-selected": String(member.id === view.shown),
     "aria-label": memberWords(member, view).join(", "),
   });
-  setAll(touch, { r: Math.max(TOUCH, size + 7) });
+  setAll(touch, { r: Math.max(TOUCH, size + 12) });
   setAll(halo, { r: size + (self ? 9 : 6.5) });
   setAll(ring, { r: size + 4 });
   setAll(shape, member.class === "durable"
@@ -99,27 +99,27 @@ function nameText(member, self, room) {
 }
 
 /**
- * @param {SVGElement} root
+ * @param {HTMLElement} box
  * @param {SVGGElement} layer
  * @param {State} state
  * @param {(id: string) => void} onFocus
  */
-function listen(root, layer, state, onFocus) {
+function listen(box, layer, state, onFocus) {
   /** @param {Event} event */
   const idOf = ({ target }) => /** @type {Element} */ (target).closest?.(".member")?.getAttribute("data-id") ?? null;
   /** @param {string | null} id */
   const show = (id) => { if (id !== state.view.shown) state.set({ shown: id }); };
 
-  root.addEventListener("pointerover", (event) => { const id = idOf(event); if (id) show(id); });
-  root.addEventListener("pointerleave", () => show(focusedId(layer)));
-  root.addEventListener("click", (event) => show(idOf(event)));
-  root.addEventListener("focusin", (event) => {
+  box.addEventListener("pointerover", (event) => { const id = idOf(event); if (id) show(id); });
+  box.addEventListener("pointerleave", () => show(focusedId(layer)));
+  box.addEventListener("click", (event) => show(idOf(event)));
+  box.addEventListener("focusin", (event) => {
     const id = idOf(event);
     if (id) onFocus(id);
     show(id);
   });
-  root.addEventListener("focusout", () => show(null));
-  root.addEventListener("keydown", (event) => moveFocus(event, layer));
+  box.addEventListener("focusout", () => show(null));
+  box.addEventListener("keydown", (event) => moveFocus(event, layer));
 }
 
 /** @param {SVGGElement} layer */

@@ -22,16 +22,17 @@ import { createMembers } from "./ring-members.js";
 /** @param {State} state */
 export function createRingView(state) {
   const root = /** @type {SVGSVGElement} */ (byId("ring"));
+  const box = /** @type {HTMLElement} */ (root.parentElement);
   const layers = {
-    dial: svg("g", { class: "dial", "aria-hidden": "true" }),
     links: svg("g", { class: "links", "aria-hidden": "true" }),
+    dial: svg("g", { class: "dial", "aria-hidden": "true" }),
     successors: svg("g", { class: "successors", "aria-hidden": "true" }),
     place: svg("g", { class: "place", "aria-hidden": "true" }),
     leaders: svg("g", { class: "leaders", "aria-hidden": "true" }),
     members: svg("g", { class: "members", role: "presentation" }),
   };
   root.append(...Object.values(layers));
-  const members = createMembers(root, layers.members, layers.leaders, state);
+  const members = createMembers(box, layers.members, layers.leaders, state);
   let width = 0;
 
   /** @param {View} view */
@@ -52,7 +53,7 @@ export function createRingView(state) {
     if (now === width) return;
     width = now;
     draw(state.view);
-  }).observe(/** @type {Element} */ (root.parentElement));
+  }).observe(box);
   state.watch(draw);
 }
 
@@ -64,7 +65,8 @@ export function createRingView(state) {
 function makeScene(view, circle) {
   const members = view.ring?.members ?? [];
   const size = members.length <= 24 ? 7 : members.length <= 60 ? 5 : 3;
-  const gap = (2 * size + 10) / (2 * Math.PI * circle.radius);
+  const clear = 2 * size + (members.length <= 24 ? 16 : 4);
+  const gap = clear / (2 * Math.PI * circle.radius);
   const places = spread(members.map(({ id }) => ringFraction(id)), gap);
   const at = new Map(members.map(({ id }, index) => [id, places[index]]));
   return { circle, view, members, at, size };
