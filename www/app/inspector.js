@@ -26,7 +26,7 @@ function inspect(view) {
   if (view.shown) return inspectMember(findMember(view, view.shown), view);
   const hint = view.ring.members.length === 1
     ? "You are alone. Open this page in another window to see it join."
-    : "Point at a member, or tab to the ring and use the arrow keys.";
+    : "Point at a member or tap it, or tab to the ring and use the arrow keys.";
   return [...inspectMember(findMember(view, view.status?.id ?? ""), view), ["what quiet", hint]];
 }
 

@@ -24,6 +24,9 @@ export function createSession(state, onError) {
     /** @type {any} */ (window).roundelay = { Peer, peer };
   }
 
+  let failure = "";
+
+  /** Shows the newest status; a failure that repeats is told once. */
   async function refresh() {
     const { peer } = state.view;
     if (!peer) return;
@@ -31,8 +34,10 @@ export function createSession(state, onError) {
       const status = await peer.status();
       const ring = await peer.ring();
       state.set({ status, ring, traffic: meter.take(status.links, performance.now()) });
+      failure = "";
     } catch (error) {
-      onError(error);
+      if (String(error) !== failure) onError(error);
+      failure = String(error);
     }
   }
 
