@@ -23,10 +23,21 @@ pub struct Config {
     pub epoch: u64,
     /// URLs of relays, `ws://` or `wss://`.
     pub relays: Vec<String>,
-    /// Start a ring even though there are relays to ask for one.
-    pub new_ring: bool,
+    /// How it comes into a ring.
+    pub entry: RingEntry,
     /// Direct links held at once; zero where the driver has none.
     pub direct_budget: usize,
+}
+
+/// How a node comes into a ring at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingEntry {
+    /// Go on in the ring that storage remembers, else join by a relay.
+    Join,
+    /// Go on in the ring that storage remembers, else begin one.
+    Begin,
+    /// Begin a ring, whatever storage remembers.
+    Renew,
 }
 
 /// Why a configuration is refused.
@@ -36,7 +47,7 @@ pub enum ConfigError {
     Name,
     /// Too many relays.
     Relays,
-    /// A page needs a relay, and can start no ring.
+    /// There is no relay to join by, or a page would begin a ring.
     NoRelay,
 }
 
@@ -46,7 +57,8 @@ impl Config {
         if self.relays.len() > RELAY_COUNT_MAX {
             return Err(ConfigError::Relays);
         }
-        if self.class == Class::Transient && (self.relays.is_empty() || self.new_ring) {
+        let begins = self.entry != RingEntry::Join;
+        if self.relays.is_empty() && !begins || self.class == Class::Transient && begins {
             return Err(ConfigError::NoRelay);
         }
         Ok(())
@@ -58,7 +70,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Name => f.write_str("the node's name is longer than 64 bytes or unprintable"),
             Self::Relays => write!(f, "more than {RELAY_COUNT_MAX} relays are given"),
-            Self::NoRelay => f.write_str("a page joins by a relay: give one"),
+            Self::NoRelay => f.write_str("to join a ring a node needs a relay: give one"),
         }
     }
 }

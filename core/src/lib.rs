@@ -24,7 +24,7 @@ mod time;
 pub mod wire;
 
 pub use attach::Refusal;
-pub use config::{Config, ConfigError, RELAY_COUNT_MAX};
+pub use config::{Config, ConfigError, RELAY_COUNT_MAX, RingEntry};
 pub use event::{Description, DescriptionKind, Dial, Event, Input, Lane, LinkId, Output, Role};
 pub use id::{NodeId, ParseIdError, RingId};
 pub use identity::{

@@ -221,8 +221,10 @@ impl Kvs {
             .max();
         one.resend_at = slowest.map_or(one.deadline, |slowest| now.mono + slowest);
         // Asked again, others are asked too: whoever is slow is passed by.
-        if let State::Read { .. } = one.state {
-            one.voters.rotate_left(1);
+        if let State::Read { .. } = one.state
+            && let [first, rest @ ..] = one.voters.as_slice()
+        {
+            one.voters = [rest, &[*first]].concat();
         }
         let (id, view, key) = (id.0, one.view, one.op.key().clone());
         let vote = match &one.state {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use crate::config::RingEntry;
 use crate::event::{Event, Output};
 use crate::id::RingId;
 use crate::identity::Record;
@@ -125,7 +126,7 @@ impl Node {
 
     /// All is read: the node takes part from here on.
     fn run(&mut self, memory: Option<Memory>, now: Now) {
-        let known = memory.filter(|_| !self.config.new_ring);
+        let known = memory.filter(|_| self.config.entry != RingEntry::Renew);
         let rng = self.links.me.rng.fork();
         let network = self.config.network.clone();
         let ring = known.as_ref().map(|memory| memory.ring);
@@ -139,7 +140,7 @@ impl Node {
                 }
                 self.kept = Some(memory);
             }
-            None if self.config.relays.is_empty() || self.config.new_ring => {
+            None if self.config.entry != RingEntry::Join => {
                 self.ring.genesis();
                 self.kvs.genesis();
             }

@@ -1,0 +1,222 @@
+//! What has to hold, whatever happens. Checkers know nothing of faults.
+
+use std::collections::BTreeMap;
+
+use roundelay_core::NodeId;
+use roundelay_core::kvs::{Key, Mode, Reply, Version};
+use roundelay_core::status::{Class, MemberState};
+
+use crate::workload::{Action, Call, ring_order};
+use crate::world::{SECOND, World};
+
+/// What was promised for one key.
+#[derive(Clone, Debug, Default)]
+struct Promise {
+    acknowledged: Option<(Version, bool)>,
+    /// Deletes that are under way, or whose outcome nobody knows.
+    deletes: u64,
+}
+
+/// The voters of a slot's views, and when each view was first seen.
+type Views = BTreeMap<u64, (Vec<NodeId>, u64)>;
+
+#[derive(Default)]
+pub struct Checker {
+    promises: BTreeMap<Key, Promise>,
+    values: BTreeMap<(Key, Version), Vec<u8>>,
+    views: BTreeMap<u16, Views>,
+    pub failure: Option<String>,
+}
+
+impl Checker {
+    pub fn fail(&mut self, words: String) {
+        self.failure.get_or_insert(words);
+    }
+
+    /// A request begins. Returns the version below which no answer may fall.
+    pub fn begin(&mut self, key: &Key, action: &Action) -> Version {
+        let promise = self.promises.entry(key.clone()).or_default();
+        if *action == Action::Delete {
+            promise.deletes += 1;
+        }
+        promise
+            .acknowledged
+            .map_or(Version::ZERO, |(version, _)| version)
+    }
+
+    /// Nobody knows whether a request was applied.
+    pub fn unknown(&mut self, _call: &Call) {}
+
+    /// A request was surely not applied.
+    pub fn not_applied(&mut self, call: &Call) {
+        if call.action == Action::Delete
+            && let Some(promise) = self.promises.get_mut(&call.key)
+        {
+            promise.deletes -= 1;
+        }
+    }
+
+    pub fn on_reply(&mut self, world: &World, index: usize, call: &Call, reply: &Reply) {
+        self.observe(world, index, &call.key);
+        match reply {
+            Reply::Written { version, copies } => {
+                let deleted = call.action == Action::Delete;
+                if let Action::Put(value) = &call.action {
+                    self.values
+                        .insert((call.key.clone(), *version), value.clone());
+                }
+                if call.mode == Mode::Quorum {
+                    if copies.have < copies.of / 2 + 1 {
+                        self.fail(format!("{} acknowledged with {copies:?}", call.key));
+                    }
+                    self.check_durable(world, &call.key, *version);
+                }
+                let promise = self.promises.entry(call.key.clone()).or_default();
+                if deleted {
+                    promise.deletes -= 1;
+                }
+                if promise
+                    .acknowledged
+                    .is_none_or(|(newest, _)| newest < *version)
+                {
+                    promise.acknowledged = Some((*version, deleted));
+                }
+            }
+            Reply::Found { value, version } => {
+                let known = self.values.get(&(call.key.clone(), *version));
+                if known.is_some_and(|known| known != value) {
+                    self.fail(format!("{} at {version} has another value", call.key));
+                }
+                if call.mode == Mode::Quorum && *version < call.floor {
+                    let floor = call.floor;
+                    self.fail(format!(
+                        "p{index} read {} at {version}, after {floor} was acknowledged",
+                        call.key
+                    ));
+                }
+            }
+            Reply::Missing if call.mode == Mode::Quorum => self.check_missing(index, call),
+            Reply::Missing | Reply::Failed(_) => {}
+        }
+    }
+
+    fn check_missing(&mut self, index: usize, call: &Call) {
+        let promise = self.promises.get(&call.key).cloned().unwrap_or_default();
+        let deleted =
+            promise.deletes > 0 || promise.acknowledged.is_none_or(|(_, deleted)| deleted);
+        // A delete that was acknowledged since may have been overwritten by
+        // now: then the newest promise is newer than the floor.
+        let newer = promise
+            .acknowledged
+            .is_some_and(|(version, _)| version > call.floor);
+        if call.floor > Version::ZERO && !deleted && !newer {
+            self.fail(format!(
+                "p{index} found {} missing, after it was acknowledged",
+                call.key
+            ));
+        }
+    }
+
+    /// What is acknowledged is synced on a majority of the slot's view, or of
+    /// the one that was the newest just before.
+    fn check_durable(&mut self, world: &World, key: &Key, version: Version) {
+        let views = self
+            .views
+            .get(&key.slot().number())
+            .cloned()
+            .unwrap_or_default();
+        let mut newest = views.values().rev();
+        let current = newest.next();
+        let before = newest
+            .next()
+            .filter(|_| current.is_some_and(|(_, seen_at)| seen_at + 2 * SECOND > world.now));
+        let is_durable = |(voters, _): &(Vec<NodeId>, u64)| {
+            let synced = voters.iter().filter(|voter| {
+                let disk = world.index(voter).map(|index| &world.processes[index].disk);
+                disk.and_then(|disk| disk.synced_version(key)) >= Some(version)
+            });
+            synced.count() > voters.len() / 2
+        };
+        if !current.into_iter().chain(before).any(is_durable) {
+            self.fail(format!(
+                "{key} at {version} was acknowledged, but is not on a majority"
+            ));
+        }
+    }
+
+    /// Looks at a node's view of a key's slot: views never fork.
+    pub fn observe(&mut self, world: &World, index: usize, key: &Key) {
+        let Some(node) = &world.processes[index].node else {
+            return;
+        };
+        let location = node.locate(key);
+        if location.view == 0 {
+            return;
+        }
+        let views = self.views.entry(location.slot).or_default();
+        let seen = views
+            .entry(location.view)
+            .or_insert((location.voters.clone(), world.now));
+        if seen.0 != location.voters {
+            let (slot, view) = (location.slot, location.view);
+            self.fail(format!("view {view} of slot {slot} forks"));
+        }
+    }
+
+    /// Whether the ring is one and ordered, everyone agrees on it, and every
+    /// record has all its copies; says what is missing.
+    pub fn settled(&mut self, world: &World, keys: &[Key]) -> Result<(), String> {
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        let ring = ring_order(alive.iter().map(|index| world.id(*index)).collect());
+        let durable = alive
+            .iter()
+            .filter(|index| world.processes[**index].class == Class::Durable);
+        let voters = durable.count().min(3);
+        for index in alive {
+            let Some(node) = &world.processes[index].node else {
+                continue;
+            };
+            let status = node.status();
+            let place = ring.iter().position(|id| *id == node.id()).unwrap_or(0);
+            let next = ring[(place + 1) % ring.len()];
+            let previous = ring[(place + ring.len() - 1) % ring.len()];
+            if ring.len() > 1 {
+                if status.successors.first() != Some(&next) {
+                    return Err(format!("p{index}: successors {:?}", status.successors));
+                }
+                if status.predecessor != Some(previous) {
+                    return Err(format!("p{index}: predecessor {:?}", status.predecessor));
+                }
+            }
+            let members = node.ring_status().members;
+            let living = members
+                .iter()
+                .filter(|member| member.state == MemberState::Alive);
+            let living: Vec<NodeId> = living.map(|member| member.id).collect();
+            if living != ring {
+                return Err(format!("p{index}: members {living:?} instead of {ring:?}"));
+            }
+            if !status.ready || status.store.under_replicated > 0 {
+                let missing = status.store.under_replicated;
+                return Err(format!(
+                    "p{index}: ready {}, missing {missing}",
+                    status.ready
+                ));
+            }
+            for key in keys {
+                self.observe(world, index, key);
+                let location = node.locate(key);
+                if location.voters.len() < voters {
+                    return Err(format!("p{index}: {key} has voters {:?}", location.voters));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys for which anything was promised in mode `quorum`.
+    pub fn keys(&self) -> Vec<Key> {
+        let quorum = self.promises.keys().filter(|key| key.bucket() != "one");
+        quorum.cloned().collect()
+    }
+}

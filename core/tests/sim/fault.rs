@@ -1,0 +1,148 @@
+//! What breaks, and when. Faults know nothing of checkers.
+
+use roundelay_core::status::Class;
+
+use crate::checker::Checker;
+use crate::random::Random;
+use crate::workload::Workload;
+use crate::world::{MS, SECOND, World};
+
+/// Which faults a scenario has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// Nodes of both classes come and go; one durable node is down at a time,
+    /// and comes back with its disk.
+    OneAtATime,
+    /// One voter is away while another loses its disk.
+    LostDisk,
+}
+
+/// Breaks things, one after another.
+pub struct Breaker {
+    faults: Faults,
+    next_at: u64,
+    down: Vec<(usize, u64)>,
+    pages_max: usize,
+    random: Random,
+}
+
+impl Breaker {
+    pub fn new(faults: Faults, pages_max: usize, first_at: u64, random: Random) -> Self {
+        let down = Vec::new();
+        Self {
+            faults,
+            next_at: first_at,
+            down,
+            pages_max,
+            random,
+        }
+    }
+
+    /// Whether everything that was broken is mended.
+    pub fn is_idle(&self) -> bool {
+        self.down.is_empty()
+    }
+
+    /// Does what is due.
+    pub fn step(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
+        for (index, at) in std::mem::take(&mut self.down) {
+            if at <= world.now {
+                world.start(index);
+                self.next_at = self.next_at.max(world.now + SECOND);
+            } else {
+                self.down.push((index, at));
+            }
+        }
+        if world.now < self.next_at || !self.down.is_empty() {
+            return;
+        }
+        self.next_at = world.now + self.random.between(300 * MS, 3 * SECOND);
+        match self.faults {
+            Faults::OneAtATime => self.one_fault(world, workload, checker),
+            Faults::LostDisk => self.lose_disk(world, workload, checker),
+        }
+    }
+
+    fn one_fault(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
+        let of = |world: &World, class: Class| -> Vec<usize> {
+            let all = world.alive().map(|(index, _)| index);
+            all.filter(|index| world.processes[*index].class == class)
+                .collect()
+        };
+        let (durable, pages) = (of(world, Class::Durable), of(world, Class::Transient));
+        match self.random.below(6) {
+            0..=2 => {
+                if !is_whole(world) {
+                    return;
+                }
+                let Some(index) = self.random.pick(&durable) else {
+                    return;
+                };
+                workload.on_crash(index, checker);
+                let told = self.random.chance(0.7);
+                world.crash(index, told);
+                let back = world.now + self.random.between(100 * MS, 5 * SECOND);
+                self.down.push((index, back));
+            }
+            3 => {
+                if let Some(index) = self.random.pick(&pages) {
+                    workload.on_crash(index, checker);
+                    world.leave(index);
+                }
+            }
+            4 => {
+                if let Some(index) = self.random.pick(&pages) {
+                    workload.on_crash(index, checker);
+                    let told = self.random.chance(0.7);
+                    world.crash(index, told);
+                }
+            }
+            _ => {
+                if pages.len() < self.pages_max {
+                    world.add(Class::Transient, 0);
+                }
+            }
+        }
+    }
+
+    /// Voter A is down for a while; when it comes back, voter C loses its
+    /// disk, and starts anew under its old identity.
+    fn lose_disk(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
+        if !is_whole(world) {
+            return;
+        }
+        let mut others: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        others.retain(|index| *index != 0 && world.processes[*index].class == Class::Durable);
+        let Some(away) = self.random.pick(&others) else {
+            return;
+        };
+        others.retain(|index| *index != away);
+        let Some(loser) = self.random.pick(&others) else {
+            return;
+        };
+        workload.on_crash(away, checker);
+        world.crash(away, true);
+        let until = world.now + self.random.between(SECOND, 3 * SECOND);
+        let mut calls = until - world.now;
+        while calls > 0 {
+            let pause = 20 * MS;
+            calls = calls.saturating_sub(pause);
+            crate::scenario::advance(world, workload, checker, pause);
+            workload.begin(world, checker);
+        }
+        workload.on_crash(loser, checker);
+        world.crash(loser, true);
+        world.processes[loser].disk = Default::default();
+        world.start(away);
+        world.start(loser);
+        self.next_at = world.now + 6 * SECOND;
+    }
+}
+
+/// Whether every living node is ready and holds all its copies.
+fn is_whole(world: &World) -> bool {
+    world.alive().all(|(_, node)| {
+        let status = node.status();
+        status.ready && status.store.under_replicated == 0
+    })
+}

@@ -1,0 +1,99 @@
+//! The simulator: whole rings of real nodes and a real hub, in one thread, on
+//! a clock of their own. A seed reproduces a run.
+//!
+//! `ROUNDELAY_SEEDS=5000` runs more seeds, `ROUNDELAY_SEED=17` one alone, with
+//! `ROUNDELAY_TRACE=1` showing what happens.
+
+// A test binary has no outside: `pub` here means between its files.
+#![allow(unreachable_pub)]
+
+mod checker;
+mod disk;
+mod fault;
+mod random;
+mod scenario;
+mod workload;
+mod world;
+
+use scenario::{Scenario, run};
+
+/// Seeds of every scenario, unless the environment says otherwise.
+const SEEDS: u64 = 1000;
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn rings_stay_whole_and_lose_nothing() {
+    each_seed(SEEDS, Scenario::general);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn a_voter_that_lost_its_disk_is_filled_by_all_others() {
+    each_seed(SEEDS / 4, Scenario::lost_disk);
+}
+
+/// Every known bug, planted, is caught by some seed of some scenario.
+#[test]
+#[cfg(planted_bugs)]
+fn planted_bugs_are_caught() {
+    use roundelay_core::planted::{BUGS, plant};
+    for bug in BUGS {
+        plant(Some(bug));
+        let caught = (0..SEEDS).find_map(|seed| {
+            let all: [fn(u64) -> Scenario; 2] = [Scenario::general, Scenario::lost_disk];
+            all.into_iter().find_map(|make| {
+                let scenario = make(seed);
+                let name = scenario.name;
+                run(scenario).err().map(|error| (seed, name, error))
+            })
+        });
+        plant(None);
+        let (seed, name, error) = caught.unwrap_or_else(|| panic!("{bug} was not caught"));
+        println!("{bug}: caught by {name}, seed {seed}: {error}");
+    }
+}
+
+#[cfg(not(planted_bugs))]
+fn each_seed(count: u64, make: fn(u64) -> Scenario) {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let seeds: Vec<u64> = match number("ROUNDELAY_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("ROUNDELAY_SEEDS").unwrap_or(count)).collect(),
+    };
+    let started = std::time::Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                let own: Vec<u64> = seeds
+                    .iter()
+                    .copied()
+                    .skip(worker)
+                    .step_by(threads)
+                    .collect();
+                scope.spawn(move || {
+                    let failed = own.into_iter().map(|seed| (seed, run(make(seed))));
+                    failed
+                        .filter_map(|(seed, result)| Some((seed, result.err()?)))
+                        .take(3)
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let failures = workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap());
+        failures.collect()
+    });
+    let name = make(0).name;
+    println!("{name}: {} seeds in {:.1?}", seeds.len(), started.elapsed());
+    for (seed, failure) in &failures {
+        println!("{name}: seed {seed}: {failure}");
+        println!("  ROUNDELAY_SEED={seed} cargo test -p roundelay-core --release --test sim");
+    }
+    assert!(failures.is_empty(), "{} seeds failed", failures.len());
+}

@@ -1,0 +1,189 @@
+//! A run from beginning to end.
+
+use roundelay_core::Event;
+use roundelay_core::kvs::{Key, Mode};
+use roundelay_core::status::Class;
+
+use crate::checker::Checker;
+use crate::fault::{Breaker, Faults};
+use crate::random::Random;
+use crate::workload::{Action, Workload};
+use crate::world::{MS, SECOND, Weather, World};
+
+/// How long a ring may take to settle after the last fault.
+const SETTLE: u64 = 60 * SECOND;
+
+/// One run: everything follows from the seed.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub seed: u64,
+    /// Durable nodes, the relay among them.
+    pub durable: usize,
+    pub pages: usize,
+    pub weather: Weather,
+    pub faults: Faults,
+    /// How long things happen, before the ring is left to settle.
+    pub duration: u64,
+}
+
+impl Scenario {
+    /// 2 to 12 nodes of both classes in all kinds of weather.
+    pub fn general(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xfeed);
+        let durable = random.between(1, 6) as usize;
+        let pages = random.between(u64::from(durable == 1), 6) as usize;
+        let slow = [200, 2 * MS, 20 * MS, 60 * MS];
+        let latency = random.pick(&slow).unwrap_or(MS);
+        let weather = Weather {
+            latency_us: (latency / 4, latency),
+            loss: random.pick(&[0.0, 0.0, 0.01, 0.05]).unwrap_or(0.0),
+            repeats: random.pick(&[0.0, 0.02]).unwrap_or(0.0),
+            reorders: random.chance(0.5),
+            blocked: random.pick(&[0.0, 0.0, 0.3, 1.0]).unwrap_or(0.0),
+            disk_us: (20, random.pick(&[50, 500, 10 * MS]).unwrap_or(50)),
+        };
+        Self {
+            name: "general",
+            seed,
+            durable,
+            pages,
+            weather,
+            faults: Faults::OneAtATime,
+            duration: 20 * SECOND,
+        }
+    }
+
+    /// Three voters; one is away while another loses its disk.
+    pub fn lost_disk(seed: u64) -> Self {
+        let general = Self::general(seed);
+        Self {
+            name: "lost_disk",
+            durable: 3,
+            pages: 1,
+            faults: Faults::LostDisk,
+            weather: Weather {
+                loss: 0.0,
+                latency_us: (5 * MS, 200 * MS),
+                ..general.weather
+            },
+            ..general
+        }
+    }
+}
+
+/// Runs a scenario; says what went wrong.
+pub fn run(scenario: Scenario) -> Result<(), String> {
+    let mut world = World::new(scenario.seed, scenario.weather.clone());
+    let mut workload = Workload::default();
+    let mut checker = Checker::default();
+    let random = Random::new(scenario.seed ^ 0xdead);
+    let mut joins = plan_joins(&scenario, &mut world);
+    let first_fault = 4 * SECOND;
+    let mut breaker = Breaker::new(scenario.faults, 6, first_fault, random);
+    world.add(Class::Durable, 0);
+    while world.now < scenario.duration || !breaker.is_idle() {
+        joins.retain(|(at, class)| {
+            let due = *at <= world.now;
+            if due {
+                let skew = world.random.between(0, 2000) as i64 - 1000;
+                world.add(*class, skew);
+            }
+            !due
+        });
+        if world.now < scenario.duration {
+            workload.begin(&mut world, &mut checker);
+        }
+        breaker.step(&mut world, &mut workload, &mut checker);
+        let pause = world.random.between(MS, 40 * MS);
+        advance(&mut world, &mut workload, &mut checker, pause);
+        if let Some(failure) = checker.failure.take() {
+            return Err(failure);
+        }
+    }
+    settle(&mut world, &mut workload, &mut checker)?;
+    read_back(&mut world, &mut workload, &mut checker)
+}
+
+/// When the other nodes join: some at the start, some later.
+fn plan_joins(scenario: &Scenario, world: &mut World) -> Vec<(u64, Class)> {
+    let durable = (1..scenario.durable).map(|_| Class::Durable);
+    let pages = (0..scenario.pages).map(|_| Class::Transient);
+    let at_once = world.random.chance(0.3);
+    durable
+        .chain(pages)
+        .map(|class| {
+            let at = if at_once {
+                0
+            } else {
+                world.random.below(4 * SECOND)
+            };
+            (at, class)
+        })
+        .collect()
+}
+
+/// Lets time pass.
+pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker, by: u64) {
+    let until = world.now + by;
+    world.run_until(until, &mut |world, index, event| match event {
+        Event::Reply { request, reply } => {
+            workload.on_reply(world, checker, index, request, reply);
+        }
+        Event::Ring | Event::Link => {}
+        Event::Trouble { message } => world.log(|| format!("p{index} trouble: {message}")),
+    });
+}
+
+/// The weather clears, and the ring becomes whole.
+fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> Result<(), String> {
+    world.weather.loss = 0.0;
+    let keys = checker.keys();
+    let deadline = world.now + SETTLE;
+    loop {
+        advance(world, workload, checker, 200 * MS);
+        if let Some(failure) = checker.failure.take() {
+            return Err(failure);
+        }
+        match checker.settled(world, &keys) {
+            Ok(()) if workload.open_count() == 0 => return Ok(()),
+            Ok(()) if world.now >= deadline => {
+                return Err(format!("{} requests never ended", workload.open_count()));
+            }
+            Err(missing) if world.now >= deadline => return Err(format!("not settled: {missing}")),
+            _ => {}
+        }
+    }
+}
+
+/// Every key that was promised is read from every node.
+fn read_back(
+    world: &mut World,
+    workload: &mut Workload,
+    checker: &mut Checker,
+) -> Result<(), String> {
+    let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+    let (done, failed) = (workload.done, workload.failed);
+    let keys: Vec<Key> = checker.keys();
+    for key in &keys {
+        for index in &alive {
+            let (key, get) = (key.clone(), Action::Get);
+            workload.call(world, checker, *index, key, Mode::Quorum, get);
+        }
+    }
+    advance(world, workload, checker, 8 * SECOND);
+    if let Some(failure) = checker.failure.take() {
+        return Err(failure);
+    }
+    if workload.failed > failed || workload.open_count() > 0 {
+        return Err(format!(
+            "{} reads failed at the end",
+            workload.failed - failed
+        ));
+    }
+    let read = workload.done - done;
+    if read != (keys.len() * alive.len()) as u64 {
+        return Err(format!("{read} reads of {} keys", keys.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! What callers do, and what they were told.
+
+use std::collections::BTreeMap;
+
+use roundelay_core::NodeId;
+use roundelay_core::kvs::{Key, Mode, Reply, RequestError, RequestId, Version};
+
+use crate::checker::Checker;
+use crate::world::World;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Get,
+    Put(Vec<u8>),
+    Delete,
+}
+
+/// One request, from its start to its end.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub key: Key,
+    pub mode: Mode,
+    pub action: Action,
+    /// The newest version that was acknowledged before it began.
+    pub floor: Version,
+}
+
+/// All callers: each process has many.
+#[derive(Default)]
+pub struct Workload {
+    open: BTreeMap<(usize, RequestId), Call>,
+    count: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+impl Workload {
+    /// Starts a random request at a random live node.
+    pub fn begin(&mut self, world: &mut World, checker: &mut Checker) {
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        let Some(index) = world.random.pick(&alive) else {
+            return;
+        };
+        self.count += 1;
+        let mode = match world.random.below(4) {
+            0 => Mode::One,
+            _ => Mode::Quorum,
+        };
+        // Keys of mode `one` are apart: it promises less.
+        let bucket = match mode {
+            Mode::One => "one",
+            Mode::Quorum => ["a", "b", "c"][world.random.below(3) as usize],
+        };
+        let key = Key::new(format!("{bucket}/{}", world.random.below(4))).unwrap();
+        let action = match world.random.below(10) {
+            0..=3 => Action::Get,
+            4..=8 => {
+                let mut value = format!("{key}#{}", self.count).into_bytes();
+                if world.random.chance(0.02) {
+                    value.resize(100_000, b'.');
+                }
+                Action::Put(value)
+            }
+            _ => Action::Delete,
+        };
+        self.call(world, checker, index, key, mode, action);
+    }
+
+    pub fn call(
+        &mut self,
+        world: &mut World,
+        checker: &mut Checker,
+        index: usize,
+        key: Key,
+        mode: Mode,
+        action: Action,
+    ) {
+        let now = world.now_of(index);
+        let Some(node) = &mut world.processes[index].node else {
+            return;
+        };
+        let request = match action.clone() {
+            Action::Get => node.get(key.clone(), mode, now),
+            Action::Put(value) => node.put(key.clone(), value, mode, now),
+            Action::Delete => node.delete(key.clone(), mode, now),
+        };
+        world.log(|| {
+            format!("p{index} {request:?} {action:?} {key} {mode:?}")
+                .chars()
+                .take(120)
+                .collect()
+        });
+        let floor = checker.begin(&key, &action);
+        let call = Call {
+            key,
+            mode,
+            action,
+            floor,
+        };
+        self.open.insert((index, request), call);
+        for (index, event) in world.drain(index) {
+            if let roundelay_core::Event::Reply { request, reply } = event {
+                self.on_reply(world, checker, index, request, reply);
+            }
+        }
+    }
+
+    pub fn on_reply(
+        &mut self,
+        world: &mut World,
+        checker: &mut Checker,
+        index: usize,
+        request: RequestId,
+        reply: Reply,
+    ) {
+        let Some(call) = self.open.remove(&(index, request)) else {
+            return checker.fail(format!("p{index} answered {request:?} twice or unasked"));
+        };
+        world.log(|| {
+            format!("p{index} {request:?} -> {reply:?}")
+                .chars()
+                .take(120)
+                .collect()
+        });
+        match &reply {
+            Reply::Failed(RequestError::OutcomeUnknown) => {
+                self.failed += 1;
+                checker.unknown(&call);
+            }
+            Reply::Failed(_) => {
+                self.failed += 1;
+                checker.not_applied(&call);
+            }
+            _ => self.done += 1,
+        }
+        checker.on_reply(world, index, &call, &reply);
+    }
+
+    /// A process is gone: nobody knows what became of its requests.
+    pub fn on_crash(&mut self, index: usize, checker: &mut Checker) {
+        let gone: Vec<_> = self
+            .open
+            .keys()
+            .filter(|(own, _)| *own == index)
+            .copied()
+            .collect();
+        for id in gone {
+            if let Some(call) = self.open.remove(&id) {
+                checker.unknown(&call);
+            }
+        }
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// Ids in ring order.
+pub fn ring_order(mut ids: Vec<NodeId>) -> Vec<NodeId> {
+    ids.sort_unstable();
+    ids
+}

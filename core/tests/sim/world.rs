@@ -1,0 +1,542 @@
+//! A discrete-event network of real nodes: latency, loss, repeats,
+//! reordering, closed and broken transports.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use roundelay_core::hub::{ConnectionId, Hub, HubLimits, HubOutput};
+use roundelay_core::status::Class;
+use roundelay_core::store::{StoreOp, Stored, Write};
+use roundelay_core::{
+    Config, Description, DescriptionKind, Dial, Event, Identity, Input, Instant, Lane, LinkId,
+    Network, Node, NodeId, Now, Output, Record, RingEntry, Role,
+};
+
+use crate::disk::Disk;
+use crate::random::Random;
+
+/// Where the wall clock starts.
+const UNIX_MS: u64 = 1_763_856_000_000;
+
+pub const MS: u64 = 1000;
+pub const SECOND: u64 = 1000 * MS;
+
+/// What the network does to frames.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    pub latency_us: (u64, u64),
+    pub loss: f64,
+    pub repeats: f64,
+    /// Whether frames may pass one another.
+    pub reorders: bool,
+    /// Pairs that never get a direct link, of all.
+    pub blocked: f64,
+    pub disk_us: (u64, u64),
+}
+
+/// One computer: a node, its disk, and a hub if it is the relay.
+pub struct Process {
+    pub seed: [u8; 32],
+    pub class: Class,
+    pub relay: bool,
+    pub node: Option<Node>,
+    pub hub: Option<Hub>,
+    pub disk: Disk,
+    /// Counts starts: what was under way for an earlier one is dropped.
+    start: u64,
+    wake_at: Option<u64>,
+    clock_skew_ms: i64,
+}
+
+/// Which end of a link: a node's, or the hub's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Node(usize, LinkId),
+    Hub(ConnectionId),
+}
+
+enum Happening {
+    Wake(usize, u64),
+    Input(usize, u64, Input),
+    Synced(usize, u64, u64, Vec<Write>),
+    Deliver(End, Vec<u8>),
+    Closed(End),
+    HubWake,
+}
+
+struct Queued {
+    at: u64,
+    order: u64,
+    what: Happening,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+pub struct World {
+    pub now: u64,
+    pub random: Random,
+    pub weather: Weather,
+    pub processes: Vec<Process>,
+    network: Network,
+    queue: BinaryHeap<Reverse<Queued>>,
+    order: u64,
+    /// The other end of each open link.
+    wires: BTreeMap<End, End>,
+    /// When the last frame on a wire arrives, to keep the order.
+    last_arrival: BTreeMap<End, u64>,
+    /// Offers that wait for an answer, by ufrag.
+    offers: BTreeMap<String, (usize, LinkId)>,
+    connection_count: u64,
+    trace: bool,
+    /// Frames that processes sent.
+    pub frames: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        Self {
+            now: 0,
+            random: Random::new(seed),
+            weather,
+            processes: Vec::new(),
+            network: Network::new("sim", b"").unwrap(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            wires: BTreeMap::new(),
+            last_arrival: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            connection_count: 0,
+            trace: std::env::var("ROUNDELAY_TRACE").is_ok(),
+            frames: 0,
+        }
+    }
+
+    pub fn log(&self, words: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>10.4} {}", self.now as f64 / SECOND as f64, words());
+        }
+    }
+
+    /// Adds a computer, and starts it. The first is the relay.
+    pub fn add(&mut self, class: Class, clock_skew_ms: i64) -> usize {
+        let index = self.processes.len();
+        let seed = self.random.bytes32();
+        self.processes.push(Process {
+            seed,
+            class,
+            relay: index == 0,
+            node: None,
+            hub: None,
+            disk: Disk::default(),
+            start: 0,
+            wake_at: None,
+            clock_skew_ms,
+        });
+        self.start(index);
+        index
+    }
+
+    pub fn id(&self, index: usize) -> NodeId {
+        Identity::from_seed(&self.processes[index].seed).id()
+    }
+
+    pub fn index(&self, id: &NodeId) -> Option<usize> {
+        (0..self.processes.len()).find(|index| self.id(*index) == *id)
+    }
+
+    pub fn alive(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let all = self.processes.iter().enumerate();
+        all.filter_map(|(index, process)| Some((index, process.node.as_ref()?)))
+    }
+
+    /// Starts, or starts again, with whatever its disk holds.
+    pub fn start(&mut self, index: usize) {
+        let now = self.now_of(index);
+        let seed = self.random.bytes32();
+        let process = &mut self.processes[index];
+        process.start += 1;
+        let config = Config {
+            network: self.network.clone(),
+            class: process.class,
+            name: format!("p{index}"),
+            epoch: process.start,
+            relays: vec!["ws://relay.example/ws".into()],
+            entry: if process.relay {
+                RingEntry::Begin
+            } else {
+                RingEntry::Join
+            },
+            direct_budget: 32,
+        };
+        let node = Node::new(Identity::from_seed(&process.seed), config, seed, now).unwrap();
+        if process.relay {
+            let record: Record = node.record().clone();
+            let networks = vec![(self.network.clone(), record)];
+            process.hub = Some(Hub::new(networks, HubLimits::default(), seed));
+        }
+        process.node = Some(node);
+        self.log(|| format!("start p{index} {:?}", self.id(index)));
+        self.drain(index);
+        if index == 0 {
+            self.processes[0].wake_at = None;
+        }
+    }
+
+    /// Kills a process. Its transports close at once, or nobody is told.
+    pub fn crash(&mut self, index: usize, told: bool) {
+        self.log(|| format!("crash p{index} told={told}"));
+        let process = &mut self.processes[index];
+        process.node = None;
+        process.start += 1;
+        process.disk.crash();
+        let mut ends: Vec<End> = self.wires.keys().copied().collect();
+        ends.retain(|end| matches!(end, End::Node(own, _) if *own == index));
+        if self.processes[index].hub.take().is_some() {
+            ends.extend(self.wires.keys().filter(|end| matches!(end, End::Hub(_))));
+        }
+        for end in ends {
+            // A relay is always told: the kernel closes a dead process's TCP.
+            if let Some(other) = self.cut(end)
+                && (told || matches!((end, other), (_, End::Hub(_)) | (End::Hub(_), _)))
+            {
+                let latency = self.latency();
+                self.queue(latency, Happening::Closed(other));
+            }
+        }
+        self.offers.retain(|_, (own, _)| *own != index);
+    }
+
+    /// A page closes, and says so.
+    pub fn leave(&mut self, index: usize) {
+        let now = self.now_of(index);
+        if let Some(node) = &mut self.processes[index].node {
+            node.leave(now);
+        }
+        self.drain(index);
+        self.crash(index, true);
+    }
+
+    fn cut(&mut self, end: End) -> Option<End> {
+        let other = self.wires.remove(&end)?;
+        self.wires.remove(&other);
+        Some(other)
+    }
+
+    /// The driver's clocks.
+    pub fn now_of(&self, index: usize) -> Now {
+        let unix_ms = UNIX_MS + self.now / MS;
+        Now {
+            mono: Instant::from_micros(self.now),
+            unix_ms: unix_ms.saturating_add_signed(self.processes[index].clock_skew_ms),
+        }
+    }
+
+    fn queue(&mut self, after: u64, what: Happening) {
+        self.order += 1;
+        let (at, order) = (self.now + after, self.order);
+        self.queue.push(Reverse(Queued { at, order, what }));
+    }
+
+    fn latency(&mut self) -> u64 {
+        let (low, high) = self.weather.latency_us;
+        self.random.between(low, high)
+    }
+
+    /// Runs until the time comes, handing events of nodes to `on_event`.
+    pub fn run_until(&mut self, until: u64, on_event: &mut dyn FnMut(&mut Self, usize, Event)) {
+        while let Some(Reverse(next)) = self.queue.peek() {
+            if next.at > until {
+                break;
+            }
+            let Some(Reverse(next)) = self.queue.pop() else {
+                break;
+            };
+            self.now = next.at;
+            for (index, event) in self.happen(next.what) {
+                on_event(self, index, event);
+            }
+        }
+        self.now = until;
+    }
+
+    fn happen(&mut self, what: Happening) -> Vec<(usize, Event)> {
+        match what {
+            Happening::Wake(index, at) => {
+                if self.processes[index].wake_at == Some(at) {
+                    self.processes[index].wake_at = None;
+                    return self.input(index, Input::Timeout);
+                }
+            }
+            Happening::Input(index, start, input) => {
+                if self.processes[index].start == start {
+                    return self.input(index, input);
+                }
+            }
+            Happening::Synced(index, start, token, writes) => {
+                if self.processes[index].start == start {
+                    self.processes[index].disk.sync(&writes);
+                    let result = Ok(Stored::Done);
+                    return self.input(index, Input::Stored { token, result });
+                }
+            }
+            Happening::Deliver(End::Node(index, link), bytes) => {
+                if self.wires.contains_key(&End::Node(index, link)) {
+                    return self.input(index, Input::Frame { link, bytes });
+                }
+            }
+            Happening::Deliver(End::Hub(connection), bytes) => {
+                let now = Instant::from_micros(self.now);
+                if let Some(hub) = &mut self.processes[0].hub {
+                    hub.on_frame(connection, &bytes, now);
+                }
+                self.drain_hub();
+            }
+            Happening::Closed(End::Node(index, link)) => {
+                let reason = "closed".into();
+                return self.input(index, Input::LinkDown { link, reason });
+            }
+            Happening::Closed(End::Hub(connection)) => {
+                if let Some(hub) = &mut self.processes[0].hub {
+                    hub.on_close(connection);
+                }
+                self.drain_hub();
+            }
+            Happening::HubWake => {
+                let now = Instant::from_micros(self.now);
+                if let Some(hub) = &mut self.processes[0].hub {
+                    hub.on_timeout(now);
+                }
+                self.drain_hub();
+            }
+        }
+        Vec::new()
+    }
+
+    pub fn input(&mut self, index: usize, input: Input) -> Vec<(usize, Event)> {
+        let now = self.now_of(index);
+        if let Some(node) = &mut self.processes[index].node {
+            node.handle_input(input, now);
+        }
+        self.drain(index)
+    }
+
+    /// Carries out what a node asks, as a driver does.
+    pub fn drain(&mut self, index: usize) -> Vec<(usize, Event)> {
+        let mut events = Vec::new();
+        let start = self.processes[index].start;
+        loop {
+            let Some(node) = &mut self.processes[index].node else {
+                return events;
+            };
+            match node.poll_output() {
+                Output::Send { link, lane, bytes } => self.send(index, link, lane, bytes),
+                Output::Dial {
+                    link,
+                    to: Dial::Relay { .. },
+                } => self.dial_relay(index, link),
+                Output::Dial {
+                    link,
+                    to: Dial::Direct { role, .. },
+                } => {
+                    if role == Role::Offerer {
+                        let ufrag = format!("{index}-{}-{}", link.0, start);
+                        self.offers.insert(ufrag.clone(), (index, link));
+                        self.describe(index, link, DescriptionKind::Offer, &ufrag);
+                    }
+                }
+                Output::Remote(description) => self.on_remote(index, &description),
+                Output::Hangup { link } => {
+                    if let Some(other) = self.cut(End::Node(index, link)) {
+                        let latency = self.latency();
+                        self.queue(latency, Happening::Closed(other));
+                    }
+                }
+                Output::Store { token, op } => self.store(index, token, op),
+                Output::Event(event) => events.push((index, event)),
+                Output::Wait(at) => {
+                    let at = at.map(|at| at.as_micros().max(self.now + 1));
+                    if at != self.processes[index].wake_at
+                        && let Some(at) = at
+                    {
+                        self.queue(at - self.now, Happening::Wake(index, at));
+                    }
+                    self.processes[index].wake_at = at;
+                    return events;
+                }
+            }
+        }
+    }
+
+    fn drain_hub(&mut self) {
+        while let Some(output) = self.processes[0].hub.as_mut().and_then(Hub::poll_output) {
+            match output {
+                HubOutput::Send { connection, bytes } => {
+                    if let Some(hub) = &mut self.processes[0].hub {
+                        hub.on_drained(connection, bytes.len());
+                    }
+                    self.transmit(End::Hub(connection), bytes);
+                }
+                HubOutput::Close { connection, .. } => {
+                    if let Some(other) = self.cut(End::Hub(connection)) {
+                        let latency = self.latency();
+                        self.queue(latency, Happening::Closed(other));
+                    }
+                }
+                HubOutput::Pause { .. } => {}
+            }
+        }
+        let hub = self.processes[0].hub.as_ref();
+        if let Some(at) = hub.and_then(Hub::poll_timeout) {
+            let after = at.as_micros().saturating_sub(self.now);
+            self.queue(after + 1, Happening::HubWake);
+        }
+    }
+
+    fn send(&mut self, index: usize, link: LinkId, lane: Lane, bytes: Vec<u8>) {
+        self.frames += 1;
+        let start = self.processes[index].start;
+        let drained = Input::Drained {
+            link,
+            lane,
+            bytes: bytes.len(),
+        };
+        let after = self.random.between(1, 100);
+        self.queue(after, Happening::Input(index, start, drained));
+        self.transmit(End::Node(index, link), bytes);
+    }
+
+    fn transmit(&mut self, from: End, bytes: Vec<u8>) {
+        let Some(to) = self.wires.get(&from).copied() else {
+            return;
+        };
+        if self.random.chance(self.weather.loss) {
+            return;
+        }
+        let copies = 1 + u64::from(self.random.chance(self.weather.repeats));
+        for _ in 0..copies {
+            let mut at = self.now + self.latency();
+            if !self.weather.reorders {
+                let last = self.last_arrival.entry(to).or_default();
+                at = at.max(*last);
+                *last = at;
+            }
+            let after = at - self.now;
+            self.queue(after, Happening::Deliver(to, bytes.clone()));
+        }
+    }
+
+    fn dial_relay(&mut self, index: usize, link: LinkId) {
+        let start = self.processes[index].start;
+        let latency = 2 * self.latency();
+        let now = Instant::from_micros(self.now);
+        let Some(hub) = &mut self.processes[0].hub else {
+            let reason = "connection refused".into();
+            let down = Input::LinkDown { link, reason };
+            return self.queue(latency, Happening::Input(index, start, down));
+        };
+        self.connection_count += 1;
+        let connection = ConnectionId(self.connection_count);
+        let (own, other) = (End::Node(index, link), End::Hub(connection));
+        self.wires.insert(own, other);
+        self.wires.insert(other, own);
+        hub.on_open(connection, now);
+        // The link is up before the first frame arrives on it.
+        let up = self.input(index, Input::LinkUp { link });
+        for (index, event) in up {
+            let _ = (index, event);
+        }
+        self.drain_hub();
+    }
+
+    fn describe(&mut self, index: usize, link: LinkId, kind: DescriptionKind, ufrag: &str) {
+        let text = format!("v=0\r\na=ice-ufrag:{ufrag}\r\na=fingerprint:sha-256 00:11\r\n");
+        let start = self.processes[index].start;
+        let local = Input::Local(Description { link, kind, text });
+        self.queue(MS, Happening::Input(index, start, local));
+    }
+
+    fn on_remote(&mut self, index: usize, description: &Description) {
+        let ufrag = description
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+        let Some(ufrag) = ufrag.map(str::to_owned) else {
+            return;
+        };
+        let own = (index, description.link);
+        match description.kind {
+            DescriptionKind::Offer => {
+                let answer = format!("{ufrag}/{index}-{}", description.link.0);
+                self.offers.insert(answer.clone(), own);
+                self.describe(index, description.link, DescriptionKind::Answer, &answer);
+            }
+            DescriptionKind::Answer => self.connect(own, &ufrag),
+            DescriptionKind::Candidate => {}
+        }
+    }
+
+    /// Both ends know each other: the link opens, unless a firewall stands
+    /// between them.
+    fn connect(&mut self, offerer: (usize, LinkId), ufrag: &str) {
+        let Some(answerer) = self.offers.remove(ufrag) else {
+            return;
+        };
+        let (low, high) = (offerer.0.min(answerer.0), offerer.0.max(answerer.0));
+        let mut pair = Random::new((low * 1000 + high) as u64);
+        if pair.chance(self.weather.blocked) {
+            return;
+        }
+        let ends = [
+            End::Node(offerer.0, offerer.1),
+            End::Node(answerer.0, answerer.1),
+        ];
+        self.wires.insert(ends[0], ends[1]);
+        self.wires.insert(ends[1], ends[0]);
+        for (index, link) in [offerer, answerer] {
+            let start = self.processes[index].start;
+            let latency = self.latency();
+            let up = Input::LinkUp { link };
+            self.queue(latency, Happening::Input(index, start, up));
+        }
+    }
+
+    fn store(&mut self, index: usize, token: u64, op: StoreOp) {
+        let (low, high) = self.weather.disk_us;
+        let took = match op {
+            StoreOp::Read(_) => 5,
+            StoreOp::Commit(_) => self.random.between(low, high),
+        };
+        let now = self.now;
+        let process = &mut self.processes[index];
+        let start = process.start;
+        let answer = process.disk.order(&op);
+        let result = Ok(answer);
+        match op {
+            // Reads pass commits that are being synced: they see them anyway.
+            StoreOp::Read(_) => {
+                let stored = Input::Stored { token, result };
+                self.queue(took, Happening::Input(index, start, stored));
+            }
+            StoreOp::Commit(writes) => {
+                let done = process.disk.busy_until.max(now) + took;
+                process.disk.busy_until = done;
+                self.queue(done - now, Happening::Synced(index, start, token, writes));
+            }
+        }
+    }
+}
