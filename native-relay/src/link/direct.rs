@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use roundelay_core::event::{Description, Lane, LinkId, Role};
 
-use connection::{Connection, Factory, Verdict, Wire};
+use connection::{Connection, Due, Factory, Verdict, Wire};
 use demux::{Demux, Route};
 use socket::{Inbox, Socket};
 
@@ -103,8 +103,10 @@ pub struct DirectLinks {
     demux: Demux,
     factory: Factory,
     links: HashMap<LinkId, Connection>,
-    /// Links that were fed and not drained since.
-    fed: Vec<LinkId>,
+    /// Links that were fed or given messages, and had no turn since.
+    dirty: Vec<LinkId>,
+    /// The latest instant that a caller has named.
+    now: Instant,
     events: VecDeque<DirectEvent>,
     unknown: u64,
 }
@@ -134,7 +136,8 @@ impl DirectLinks {
             inbox,
             demux: Demux::default(),
             links: HashMap::new(),
-            fed: Vec::new(),
+            dirty: Vec::new(),
+            now: Instant::now(),
             events: VecDeque::new(),
             unknown: 0,
         })
@@ -178,9 +181,7 @@ impl DirectLinks {
             }
         }
         self.inbox = inbox;
-        for link in std::mem::take(&mut self.fed) {
-            self.turn(link, now);
-        }
+        self.now = now;
         self.flush();
     }
 
@@ -195,10 +196,10 @@ impl DirectLinks {
         let Some(connection) = self.links.get_mut(&link) else {
             return;
         };
-        if connection.feed(from, to, bytes, now) {
-            self.turn(link, now);
-        } else if !self.fed.contains(&link) {
-            self.fed.push(link);
+        match connection.feed(from, to, bytes, now) {
+            Due::Now => self.turn(link, now),
+            Due::Soon => self.dirty.push(link),
+            Due::Noted => {}
         }
     }
 
@@ -283,11 +284,15 @@ impl DirectLinks {
 
     /// Sends a message, whole and in order within its lane. What is sent
     /// before the link is up waits; on a link that has ended it is lost, as
-    /// [`DirectEvent::Down`] has told.
+    /// [`DirectEvent::Down`] has told. It leaves with the next
+    /// [`DirectLinks::flush`], so that small messages share a datagram.
     pub fn send(&mut self, link: LinkId, lane: Lane, bytes: Vec<u8>, now: Instant) {
         if let Some(connection) = self.links.get_mut(&link) {
             connection.send(lane, bytes);
-            self.turn(link, now);
+            self.now = now;
+            if self.dirty.last() != Some(&link) {
+                self.dirty.push(link);
+            }
         }
     }
 
@@ -307,9 +312,13 @@ impl DirectLinks {
         self.events.pop_front()
     }
 
-    /// Hands what waits to the socket. Sends alone leave it to the caller, so
-    /// that many go out in one system call.
+    /// Sends what waits. Every other method but [`DirectLinks::send`] ends
+    /// with it.
     pub fn flush(&mut self) {
+        let now = self.now;
+        for link in std::mem::take(&mut self.dirty) {
+            self.turn(link, now);
+        }
         self.socket.flush();
     }
 

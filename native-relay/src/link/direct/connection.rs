@@ -127,6 +127,17 @@ pub(super) enum Verdict {
     Closed,
 }
 
+/// When a fed connection wants its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Before it is fed again.
+    Now,
+    /// After the burst.
+    Soon,
+    /// It has said so before.
+    Noted,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Opening,
@@ -315,14 +326,14 @@ impl Connection {
             .map_err(|error| format!("the peer's candidate is malformed: {error}"))
     }
 
-    /// Feeds a datagram. Answers whether a turn is due before the next one.
+    /// Feeds a datagram. Answers when a turn is due.
     pub(super) fn feed(
         &mut self,
         from: SocketAddr,
         to: SocketAddr,
         bytes: &[u8],
         now: Instant,
-    ) -> bool {
+    ) -> Due {
         let datagram = TaggedBytesMut {
             now,
             transport: TransportContext {
@@ -338,7 +349,13 @@ impl Connection {
         self.fed += 1;
         // Until the channels are open every datagram takes a turn: `rtc` drops
         // a message that comes in before it has raised their opening.
-        self.phase == Phase::Opening || self.fed >= MAX_FED
+        if self.phase == Phase::Opening || self.fed >= MAX_FED {
+            Due::Now
+        } else if self.fed == 1 {
+            Due::Soon
+        } else {
+            Due::Noted
+        }
     }
 
     /// Gives the time, if a timer is due.
@@ -490,38 +507,23 @@ impl Connection {
 
     /// Reports the bytes that have left.
     fn settle(&mut self, events: &mut VecDeque<DirectEvent>) {
-        let report = self.phase == Phase::Up;
+        let mut drained = [0; Lane::ALL.len()];
         for channel in [&mut self.control, &mut self.bulk] {
             let outstanding = self
                 .rtc
                 .data_channel(channel.id)
                 .map_or(0, |channel| channel.outstanding_bytes());
-            let mut drained: Option<(Lane, usize)> = None;
             channel.outbox.settle(outstanding, |lane, bytes| {
-                match &mut drained {
-                    Some((last, sum)) if *last == lane => *sum += bytes,
-                    _ => {
-                        if let Some((lane, bytes)) = drained.replace((lane, bytes))
-                            && report
-                        {
-                            events.push_back(DirectEvent::Drained {
-                                link: self.link,
-                                lane,
-                                bytes,
-                            });
-                        }
-                    }
-                };
+                drained[lane as usize] += bytes;
             });
-            if let Some((lane, bytes)) = drained
-                && report
-                && bytes > 0
-            {
-                events.push_back(DirectEvent::Drained {
-                    link: self.link,
-                    lane,
-                    bytes,
-                });
+        }
+        if self.phase != Phase::Up {
+            return;
+        }
+        for (lane, bytes) in Lane::ALL.into_iter().zip(drained) {
+            if bytes > 0 {
+                let link = self.link;
+                events.push_back(DirectEvent::Drained { link, lane, bytes });
             }
         }
     }
