@@ -28,6 +28,7 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use sync_wrapper::SyncWrapper;
 
 use super::candidates::{self, MAX_REMOTE, Remote};
 use super::channel::{ChannelKind, Next, Outbox};
@@ -174,7 +175,9 @@ impl Channel {
 pub(super) struct Connection {
     link: LinkId,
     role: Role,
-    rtc: RTCPeerConnection,
+    /// Wrapped, as it is not `Sync` and a future that borrows its owner, such
+    /// as the wait for the socket, could not move between threads.
+    rtc: SyncWrapper<RTCPeerConnection>,
     control: Channel,
     bulk: Channel,
     window: usize,
@@ -215,7 +218,7 @@ impl Connection {
         Ok(Self {
             link,
             role,
-            rtc,
+            rtc: SyncWrapper::new(rtc),
             control,
             bulk,
             window: factory.window,
@@ -233,15 +236,15 @@ impl Connection {
     /// Makes an offer.
     pub(super) fn offer(&mut self, now: Instant) -> Result<Description, String> {
         let mut make = || {
-            let offer = self.rtc.create_offer(None)?;
-            self.rtc.set_local_description(now, offer)
+            let offer = self.rtc.get_mut().create_offer(None)?;
+            self.rtc.get_mut().set_local_description(now, offer)
         };
         make().map_err(|error: RtcError| format!("no offer: {error}"))?;
         self.local(DescriptionKind::Offer)
     }
 
-    fn local(&self, kind: DescriptionKind) -> Result<Description, String> {
-        let description = self.rtc.local_description();
+    fn local(&mut self, kind: DescriptionKind) -> Result<Description, String> {
+        let description = self.rtc.get_mut().local_description();
         let description = description.ok_or("rtc made no description")?;
         Ok(Description {
             link: self.link,
@@ -268,8 +271,8 @@ impl Connection {
             (DescriptionKind::Offer, Role::Answerer) => {
                 self.describe(kind, text, now)?;
                 let mut make = || {
-                    let answer = self.rtc.create_answer(None)?;
-                    self.rtc.set_local_description(now, answer)
+                    let answer = self.rtc.get_mut().create_answer(None)?;
+                    self.rtc.get_mut().set_local_description(now, answer)
                 };
                 make().map_err(|error: RtcError| format!("no answer: {error}"))?;
                 self.local(DescriptionKind::Answer).map(Some)
@@ -298,7 +301,7 @@ impl Connection {
             _ => RTCSessionDescription::offer(text),
         };
         description
-            .and_then(|description| self.rtc.set_remote_description(now, description))
+            .and_then(|description| self.rtc.get_mut().set_remote_description(now, description))
             .map_err(|error| format!("the peer's description is malformed: {error}"))?;
         self.described = true;
         self.candidates += kept;
@@ -322,6 +325,7 @@ impl Connection {
         }
         self.candidates += 1;
         self.rtc
+            .get_mut()
             .add_remote_candidate(candidate(line.to_owned()))
             .map_err(|error| format!("the peer's candidate is malformed: {error}"))
     }
@@ -345,7 +349,7 @@ impl Connection {
             message: BytesMut::from(bytes),
         };
         // A bad datagram is its sender's matter; `rtc` answers no error here.
-        let _ = self.rtc.handle_read(datagram);
+        let _ = self.rtc.get_mut().handle_read(datagram);
         self.fed += 1;
         // Until the channels are open every datagram takes a turn: `rtc` drops
         // a message that comes in before it has raised their opening.
@@ -369,7 +373,7 @@ impl Connection {
     }
 
     fn give_time(&mut self, now: Instant) {
-        if let Err(error) = self.rtc.handle_timeout(now) {
+        if let Err(error) = self.rtc.get_mut().handle_timeout(now) {
             self.fault
                 .get_or_insert_with(|| format!("the connection broke: {error}"));
         }
@@ -427,17 +431,17 @@ impl Connection {
         self.fed = 0;
         self.hand_over(now);
         loop {
-            while let Some(out) = self.rtc.poll_write() {
+            while let Some(out) = self.rtc.get_mut().poll_write() {
                 let transport = out.transport;
                 wire.send(transport.local_addr, transport.peer_addr, &out.message);
             }
             let mut raised = false;
-            while let Some(event) = self.rtc.poll_event() {
+            while let Some(event) = self.rtc.get_mut().poll_event() {
                 raised = true;
                 self.on_event(&event, events);
             }
             let mut read = false;
-            while let Some(message) = self.rtc.poll_read() {
+            while let Some(message) = self.rtc.get_mut().poll_read() {
                 read = true;
                 self.on_message(message.message, events);
             }
@@ -454,7 +458,7 @@ impl Connection {
         if verdict == Verdict::Alive {
             // Timers that are overdue after all this would spin the caller.
             let soonest = now + Duration::from_millis(1);
-            self.deadline = self.rtc.poll_timeout().map(|at| at.max(soonest));
+            self.deadline = self.rtc.get_mut().poll_timeout().map(|at| at.max(soonest));
         } else {
             self.shut(wire);
         }
@@ -511,6 +515,7 @@ impl Connection {
         for channel in [&mut self.control, &mut self.bulk] {
             let outstanding = self
                 .rtc
+                .get_mut()
                 .data_channel(channel.id)
                 .map_or(0, |channel| channel.outstanding_bytes());
             channel.outbox.settle(outstanding, |lane, bytes| {
@@ -536,7 +541,7 @@ impl Connection {
         let mut handed = false;
         for channel in [&mut self.control, &mut self.bulk] {
             while let Some(next) = channel.outbox.take(self.window) {
-                let Some(mut out) = self.rtc.data_channel(channel.id) else {
+                let Some(mut out) = self.rtc.get_mut().data_channel(channel.id) else {
                     self.lost = true;
                     return handed;
                 };
@@ -581,8 +586,8 @@ impl Connection {
     /// Ends the connection at once, and tells the peer's transport.
     pub(super) fn shut(&mut self, wire: &mut impl Wire) {
         // What fails to close is dropped all the same.
-        let _ = self.rtc.close();
-        while let Some(out) = self.rtc.poll_write() {
+        let _ = self.rtc.get_mut().close();
+        while let Some(out) = self.rtc.get_mut().poll_write() {
             let transport = out.transport;
             wire.send(transport.local_addr, transport.peer_addr, &out.message);
         }

@@ -58,7 +58,8 @@ impl Batch {
 /// Room for what a receive call brings.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    buffers: Vec<Vec<u8>>,
+    /// One piece, so that the system backs only what is ever filled.
+    buffer: Vec<u8>,
     metas: [RecvMeta; RECEIVE_BUFFERS],
     filled: usize,
 }
@@ -77,14 +78,15 @@ pub(super) struct Incoming<'a> {
 impl Inbox {
     fn new() -> Self {
         Self {
-            buffers: vec![vec![0; RECEIVE_BUFFER]; RECEIVE_BUFFERS],
+            buffer: vec![0; RECEIVE_BUFFER * RECEIVE_BUFFERS],
             ..Self::default()
         }
     }
 
     /// What the last call brought; `local` is the address of the socket.
     pub(super) fn datagrams(&self, local: SocketAddr) -> impl Iterator<Item = Incoming<'_>> {
-        let filled = self.buffers.iter().zip(&self.metas).take(self.filled);
+        let buffers = self.buffer.chunks(RECEIVE_BUFFER);
+        let filled = buffers.zip(&self.metas).take(self.filled);
         filled.flat_map(move |(buffer, meta)| {
             let ip = match meta.dst_ip {
                 Some(ip) if local.ip().is_unspecified() => ip.to_canonical(),
@@ -178,11 +180,10 @@ impl Socket {
     /// One receive call; `false` once there is nothing left.
     pub(super) fn receive(&self, inbox: &mut Inbox) -> bool {
         inbox.filled = 0;
-        let Inbox { buffers, metas, .. } = inbox;
-        let mut buffers = buffers.iter_mut();
-        let mut slices: [IoSliceMut<'_>; RECEIVE_BUFFERS] = std::array::from_fn(|_| {
-            IoSliceMut::new(buffers.next().map_or(&mut [], Vec::as_mut_slice))
-        });
+        let mut buffers = inbox.buffer.chunks_mut(RECEIVE_BUFFER);
+        let mut slices: [IoSliceMut<'_>; RECEIVE_BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        let metas = &mut inbox.metas;
         let received = self.io.try_io(Interest::READABLE, || {
             self.state
                 .recv(UdpSockRef::from(&self.io), &mut slices, metas)
