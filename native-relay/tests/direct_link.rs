@@ -1,13 +1,15 @@
 //! Direct links over real sockets on loopback.
 
 use std::future::Future;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use roundelay::link::direct::{DirectConfig, DirectEvent, DirectLinks};
 use roundelay_core::event::{Description, DescriptionKind, Lane, LinkId, Role};
+use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const LOCALHOST: &str = "127.0.0.1:0";
@@ -502,6 +504,79 @@ async fn garbage_changes_nothing() {
         .until("a frame", |bench| bench.frames(0, link) == [b"still here"])
         .await;
     assert_eq!(bench.down(0, link), None);
+}
+
+/// A NAT between an inside peer and one outside address. Each notice makes it
+/// forget its mapping, and the next datagram leaves from another port.
+async fn nat(inside: tokio::net::UdpSocket, outside: SocketAddr, forget: Arc<Notify>) {
+    let new = || async {
+        tokio::net::UdpSocket::bind(LOCALHOST)
+            .await
+            .expect("a socket")
+    };
+    let (mut mapped, mut peer) = (new().await, None);
+    let (mut going, mut coming) = ([0; 2000], [0; 2000]);
+    loop {
+        tokio::select! {
+            Ok((length, from)) = inside.recv_from(&mut going) => {
+                peer = Some(from);
+                let _ = mapped.send_to(&going[..length], outside).await;
+            }
+            Ok((length, _)) = mapped.recv_from(&mut coming) => {
+                if let Some(peer) = peer {
+                    let _ = inside.send_to(&coming[..length], peer).await;
+                }
+            }
+            () = forget.notified() => mapped = new().await,
+        }
+    }
+}
+
+/// The first end is behind a NAT that changes its mapping; `offerer` says
+/// which end makes the offer, and so controls ICE.
+async fn is_followed(offerer: usize) {
+    let link = LinkId(1);
+    let mut bench = Bench::new(&[LOCALHOST, LOCALHOST]);
+    let inside = tokio::net::UdpSocket::bind(LOCALHOST).await;
+    let inside = inside.expect("a socket");
+    let gate = inside.local_addr().expect("an address");
+    let far = bench.ends[1].local_addr();
+    let forget = Arc::new(Notify::new());
+    tokio::spawn(nat(inside, far, Arc::clone(&forget)));
+    // The inside end knows the other as the gate, the other knows no address.
+    let through = |from: usize, mut description: Description| {
+        let port = format!(" {} typ", gate.port());
+        description.text = match from {
+            0 => description.text.replace("a=candidate:", "a=x-"),
+            _ => description
+                .text
+                .replace(&format!(" {} typ", far.port()), &port),
+        };
+        description
+    };
+    let (answerer, now) = (1 - offerer, Instant::now());
+    bench.ends[offerer].open(link, Role::Offerer, now);
+    let offer = bench.description(offerer, link);
+    bench.ends[answerer].open(link, Role::Answerer, now);
+    bench.ends[answerer].remote(&through(offerer, offer), now);
+    let answer = bench.description(answerer, link);
+    bench.ends[offerer].remote(&through(answerer, answer), now);
+    bench.until("up", |bench| bench.both_up(link)).await;
+    for message in 0..2 {
+        forget.notify_one();
+        bench.send(1, link, Lane::Control, &[message]);
+        bench.ends[1].flush();
+        bench
+            .until("a frame at the new address", |bench| {
+                bench.frames(0, link).len() == usize::from(message) + 1
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_is_followed_to_its_new_address() {
+    tokio::join!(is_followed(0), is_followed(1));
 }
 
 /// The driver drops the future whenever another branch of its select wins.

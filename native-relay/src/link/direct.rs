@@ -23,6 +23,7 @@ mod candidates;
 mod channel;
 mod connection;
 mod demux;
+mod path;
 mod socket;
 mod stun;
 
@@ -191,7 +192,7 @@ impl DirectLinks {
             return;
         };
         if proof && let Some(older) = self.demux.prove(link, from) {
-            self.end(older, "a newer link leads to the same address");
+            self.end(older, "a newer link leads to the same address", now);
         }
         let Some(connection) = self.links.get_mut(&link) else {
             return;
@@ -277,7 +278,7 @@ impl DirectLinks {
                 }
                 self.turn(link, now);
             }
-            Err(reason) => self.end(link, &reason),
+            Err(reason) => self.end(link, &reason, now),
         }
         self.flush();
     }
@@ -342,15 +343,16 @@ impl DirectLinks {
     }
 
     /// Ends a link from here, for a reason that the peer does not know of.
-    fn end(&mut self, link: LinkId, reason: &str) {
+    fn end(&mut self, link: LinkId, reason: &str, now: Instant) {
         let Some(mut connection) = self.links.remove(&link) else {
             return;
         };
-        connection.shut(&mut LinkWire {
+        let mut wire = LinkWire {
             link,
             socket: &mut self.socket,
             demux: &mut self.demux,
-        });
+        };
+        connection.shut(now, &mut wire);
         self.demux.remove(link);
         if !connection.is_closing() {
             let reason = reason.to_owned();

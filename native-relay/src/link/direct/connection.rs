@@ -32,6 +32,7 @@ use sync_wrapper::SyncWrapper;
 
 use super::candidates::{self, MAX_REMOTE, Remote};
 use super::channel::{ChannelKind, Next, Outbox};
+use super::path::Path;
 use super::{DirectEvent, END_MARK};
 
 /// The largest message either way, and what `rtc` allots to every connection
@@ -180,6 +181,7 @@ pub(super) struct Connection {
     rtc: SyncWrapper<RTCPeerConnection>,
     control: Channel,
     bulk: Channel,
+    path: Path,
     window: usize,
     phase: Phase,
     /// Why it must end, found where it could not be said.
@@ -221,6 +223,7 @@ impl Connection {
             rtc: SyncWrapper::new(rtc),
             control,
             bulk,
+            path: Path::default(),
             window: factory.window,
             phase: Phase::Opening,
             fault: None,
@@ -342,7 +345,7 @@ impl Connection {
             now,
             transport: TransportContext {
                 local_addr: to,
-                peer_addr: from,
+                peer_addr: self.path.on_received(from, bytes, now),
                 ecn: None,
                 transport_protocol: TransportProtocol::UDP,
             },
@@ -431,10 +434,7 @@ impl Connection {
         self.fed = 0;
         self.hand_over(now);
         loop {
-            while let Some(out) = self.rtc.get_mut().poll_write() {
-                let transport = out.transport;
-                wire.send(transport.local_addr, transport.peer_addr, &out.message);
-            }
+            self.write(now, wire);
             let mut raised = false;
             while let Some(event) = self.rtc.get_mut().poll_event() {
                 raised = true;
@@ -460,7 +460,7 @@ impl Connection {
             let soonest = now + Duration::from_millis(1);
             self.deadline = self.rtc.get_mut().poll_timeout().map(|at| at.max(soonest));
         } else {
-            self.shut(wire);
+            self.shut(now, wire);
         }
         verdict
     }
@@ -584,12 +584,19 @@ impl Connection {
     }
 
     /// Ends the connection at once, and tells the peer's transport.
-    pub(super) fn shut(&mut self, wire: &mut impl Wire) {
+    pub(super) fn shut(&mut self, now: Instant, wire: &mut impl Wire) {
         // What fails to close is dropped all the same.
         let _ = self.rtc.get_mut().close();
+        self.write(now, wire);
+    }
+
+    fn write(&mut self, now: Instant, wire: &mut impl Wire) {
         while let Some(out) = self.rtc.get_mut().poll_write() {
-            let transport = out.transport;
-            wire.send(transport.local_addr, transport.peer_addr, &out.message);
+            let (from, bytes) = (out.transport.local_addr, &out.message);
+            let (to, also) = self.path.on_sent(out.transport.peer_addr, bytes, now);
+            for to in std::iter::once(to).chain(also) {
+                wire.send(from, to, bytes);
+            }
         }
     }
 }
