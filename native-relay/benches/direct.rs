@@ -1,7 +1,7 @@
 //! Direct links over loopback: set-up, round trip, goodput and memory.
 //!
 //! `cargo bench -p roundelay --bench direct`. Both ends are in this process,
-//! each a task of its own.
+//! each on a thread of its own, as they would be in two.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ impl Client {
     fn start() -> Self {
         let (out, theirs) = unbounded_channel();
         let (answers, inbox) = unbounded_channel();
-        tokio::spawn(serve(theirs, answers));
+        std::thread::spawn(|| runtime().block_on(serve(theirs, answers)));
         Self {
             links: bind(),
             inbox,
@@ -211,13 +211,13 @@ async fn speed() {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime")
+}
+
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
     // Memory first: later it would be the allocator's leftovers.
-    runtime.block_on(memory());
-    runtime.block_on(async { tokio::spawn(speed()).await.expect("no panic") });
+    runtime().block_on(memory());
+    runtime().block_on(speed());
 }

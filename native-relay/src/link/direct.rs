@@ -23,6 +23,7 @@ mod candidates;
 mod channel;
 mod connection;
 mod demux;
+mod factory;
 mod path;
 mod socket;
 mod stun;
@@ -34,8 +35,9 @@ use std::time::Instant;
 
 use roundelay_core::event::{Description, Lane, LinkId, Role};
 
-use connection::{Connection, Due, Factory, Verdict, Wire};
+use connection::{Connection, Due, Verdict, Wire};
 use demux::{Demux, Route};
+use factory::Factory;
 use socket::{Inbox, Socket};
 
 /// The text message that ends a channel.
@@ -198,7 +200,12 @@ impl DirectLinks {
             return;
         };
         match connection.feed(from, to, bytes, now) {
-            Due::Now => self.turn(link, now),
+            Due::Now => {
+                self.turn(link, now);
+                // An acknowledgement that waits for the end of a long burst
+                // lets the sender stand idle meanwhile.
+                self.socket.flush();
+            }
             Due::Soon => self.dirty.push(link),
             Due::Noted => {}
         }

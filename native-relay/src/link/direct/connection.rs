@@ -6,25 +6,18 @@
 //! called after every change.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use roundelay_core::event::{Description, DescriptionKind, Lane, LinkId, Role};
 use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::peer_connection::certificate::{CertificateParams, RTCCertificate};
-use rtc::peer_connection::configuration::RTCConfigurationBuilder;
-use rtc::peer_connection::configuration::setting_engine::{
-    SctpMaxMessageSize, SettingEngineBuilder,
-};
+use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::{RTCDataChannelEvent, RTCPeerConnectionEvent};
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
-use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
@@ -32,25 +25,12 @@ use sync_wrapper::SyncWrapper;
 
 use super::candidates::{self, MAX_REMOTE, Remote};
 use super::channel::{ChannelKind, Next, Outbox};
+use super::factory::Factory;
 use super::path::Path;
 use super::{DirectEvent, END_MARK};
 
-/// The largest message either way, and what `rtc` allots to every connection
-/// for putting messages together.
-const MAX_MESSAGE: u32 = 64 << 10;
-
 /// The longest description taken from a peer; theirs are below 2 KiB.
 const MAX_DESCRIPTION: usize = 16 << 10;
-
-/// A path whose peer answers no checks is idle for the first of these, and
-/// given up after the second on top.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
-const ICE_FAILED: Duration = Duration::from_secs(10);
-const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
-
-/// Checks go out at the pace of RFC 8445 §14.2, for 1.4 s.
-const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-const ICE_CHECKS: u16 = 28;
 
 /// The time that a close gives to what was sent before it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -58,59 +38,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Datagrams fed between two drains of an open link. Fewer cost calls, more
 /// make one acknowledgement of many, and SCTP needs three to see a loss.
 const MAX_FED: usize = 16;
-
-/// What all connections of a process share.
-pub(super) struct Factory {
-    certificate: RTCCertificate,
-    /// Bytes that a channel may have under way.
-    window: usize,
-}
-
-impl Factory {
-    /// Makes the certificate.
-    pub(super) fn new(window: usize) -> io::Result<Self> {
-        let make = || {
-            let provider = rtc::crypto::default_provider()
-                .map_err(|error| RtcError::Other(error.to_string()))?;
-            RTCCertificate::generate(
-                provider.crypto(),
-                rtc::crypto::SignatureScheme::EcdsaP256Sha256,
-                CertificateParams::default(),
-            )
-        };
-        let certificate = make().map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self {
-            certificate,
-            window,
-        })
-    }
-
-    fn build(&self, now: Instant) -> Result<RTCPeerConnection, RtcError> {
-        let at_once = Some(Duration::ZERO);
-        let settings = SettingEngineBuilder::new()
-            .with_include_loopback_candidate(true)
-            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-            .with_host_acceptance_min_wait(at_once)
-            .with_srflx_acceptance_min_wait(at_once)
-            .with_prflx_acceptance_min_wait(at_once)
-            .with_relay_acceptance_min_wait(at_once)
-            .with_ice_timeouts(
-                Some(ICE_DISCONNECTED),
-                Some(ICE_FAILED),
-                Some(ICE_KEEPALIVE),
-            )
-            .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
-            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE))
-            .build();
-        let configuration = RTCConfigurationBuilder::new()
-            .with_certificates(vec![self.certificate.clone()])
-            .build();
-        RTCPeerConnectionBuilder::new()
-            .with_configuration(configuration)
-            .with_setting_engine(settings)
-            .build(now)
-    }
-}
 
 /// Takes the datagrams that a connection sends.
 pub(super) trait Wire {
@@ -224,7 +151,7 @@ impl Connection {
             control,
             bulk,
             path: Path::default(),
-            window: factory.window,
+            window: factory.window(),
             phase: Phase::Opening,
             fault: None,
             lost: false,
