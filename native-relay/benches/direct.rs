@@ -154,6 +154,18 @@ fn local(links: &mut DirectLinks) -> Description {
     }
 }
 
+/// Processor time of both ends so far; unlike the rates it says something on a
+/// busy machine too.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name come the fields from the third on; times are the 14th
+    // and 15th, in hundredths.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: f64 = times.filter_map(|time| time.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
 /// Peers of one hub, opened one after the other and then idle.
 async fn memory() {
     let mut hub = bind();
@@ -205,9 +217,11 @@ async fn speed() {
     let (p50, p99) = (percentile(&mut echoes, 0.5), percentile(&mut echoes, 0.99));
     println!("echo of 32 B: p50 {p50:?}, p99 {p99:?} of {ECHOES}");
     for length in [65_535, 32 << 10, 16 << 10, 65_535] {
+        let before = cpu_seconds();
         let (time, gap) = client.pour(link, length, GOODPUT).await;
+        let cpu = (cpu_seconds() - before) / (GOODPUT as f64 / 1e9);
         let rate = GOODPUT as f64 / time.as_secs_f64() / 1e6;
-        println!("goodput: {rate:.0} MB/s of {length} B messages, longest gap {gap:?}");
+        println!("goodput: {rate:.0} MB/s of {length} B, {cpu:.1} CPU s/GB, longest gap {gap:?}");
     }
 }
 
