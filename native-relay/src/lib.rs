@@ -1,1 +1,3 @@
 //! Roundelay, native.
+
+pub mod link;

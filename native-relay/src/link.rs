@@ -1,0 +1,3 @@
+//! Links: the ways in which messages of core reach another node.
+
+pub mod direct;
