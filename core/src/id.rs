@@ -57,17 +57,21 @@ impl NodeId {
     /// big-endian bytes: order them to find who comes first.
     #[must_use]
     pub fn distance_to(&self, other: &Self) -> [u8; 32] {
-        let mut distance = [0u8; 32];
-        let mut borrow = 0i16;
-        for ((out, to), from) in distance.iter_mut().zip(other.0).zip(self.0).rev() {
-            let mut digit = i16::from(to) - i16::from(from) - borrow;
-            borrow = i16::from(digit < 0);
-            if digit < 0 {
-                digit += 256;
-            }
-            *out = digit.to_le_bytes()[0];
-        }
+        let ((to_high, to_low), (from_high, from_low)) = (other.halves(), self.halves());
+        let (low, borrow) = to_low.overflowing_sub(from_low);
+        let high = to_high
+            .wrapping_sub(from_high)
+            .wrapping_sub(u128::from(borrow));
+        let mut distance = [0; 32];
+        let (first, second) = distance.split_at_mut(16);
+        first.copy_from_slice(&high.to_be_bytes());
+        second.copy_from_slice(&low.to_be_bytes());
         distance
+    }
+
+    fn halves(&self) -> (u128, u128) {
+        let half = |bytes: Option<&[u8; 16]>| bytes.map_or(0, |half| u128::from_be_bytes(*half));
+        (half(self.0.first_chunk()), half(self.0.last_chunk()))
     }
 
     /// Whether `self` lies strictly between `low` and `high`, clockwise.

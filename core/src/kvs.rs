@@ -42,6 +42,7 @@ pub(crate) use self::message::Op;
 use self::peers::Peers;
 use self::pull::Pulls;
 pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
+use self::slots::SlotMap;
 use self::source::Fetches;
 use self::storage::Pending;
 pub(crate) use self::storage::{VIEWS_KEY, entries_range};
@@ -80,6 +81,8 @@ pub(crate) struct Kvs {
     index: Index,
     views: Views,
     peers: Peers,
+    /// The pages that keep further copies of each slot.
+    mirrors: SlotMap<Vec<NodeId>>,
     clients: Clients,
     coordinations: Coordinations,
     changes: Changes,
@@ -104,6 +107,7 @@ impl Kvs {
             index: Index::default(),
             views: Views::new(own),
             peers: Peers::default(),
+            mirrors: SlotMap::new(Vec::new()),
             clients: Clients::default(),
             coordinations: Coordinations::default(),
             changes: Changes::default(),
@@ -139,6 +143,7 @@ impl Kvs {
             self.requeue_requests(peer, now);
         }
         if !news.is_empty() {
+            self.mirrors = self.peers.mirrors((self.own, self.class));
             self.changes.review_at = Some(now.mono);
             self.confirm_views();
             self.schedule_pulls(now.mono);
@@ -219,13 +224,7 @@ impl Kvs {
 
     /// The pages among the first three members clockwise of a slot's start.
     fn mirrors(&self, slot: Slot) -> Vec<NodeId> {
-        let own = (self.own, self.class);
-        let first = self.peers.first_clockwise(&slot.start(), own, 3);
-        let pages = first.into_iter();
-        pages
-            .filter(|(_, class)| *class == Class::Transient)
-            .map(|(id, _)| id)
-            .collect()
+        self.mirrors.get(slot).clone()
     }
 
     /// Records, in slots where this node votes, that are not on min(3,

@@ -23,7 +23,6 @@ use super::slots::SlotSet;
 use super::view::{Ballot, SlotState, SlotView, VOTER_COUNT_MAX, View};
 use crate::event::Lane;
 use crate::id::NodeId;
-use crate::status::Class;
 use crate::time::{Instant, Now};
 
 /// How long a change may take; then it is given up and looked at again.
@@ -136,12 +135,7 @@ impl Kvs {
 
     /// The first live durable member clockwise that does not vote yet.
     fn candidate(&self, slot: Slot, view: &View) -> Option<NodeId> {
-        let start = slot.start();
-        let alive = self.peers.alive();
-        let durable = alive.filter(|id| self.peers.class(id) == Some(Class::Durable));
-        durable
-            .filter(|id| !view.voters.contains(id))
-            .min_by_key(|id| start.distance_to(id))
+        self.peers.next_durable(&slot.start(), &view.voters)
     }
 
     fn begin_change(

@@ -144,6 +144,12 @@ impl Slot {
         (number < SLOT_COUNT).then_some(Self(number))
     }
 
+    /// The slot after this one, round the ring.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self((self.0 + 1) % SLOT_COUNT)
+    }
+
     /// The slot's number.
     #[must_use]
     pub const fn number(self) -> u16 {

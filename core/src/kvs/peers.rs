@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::id::NodeId;
+use crate::kvs::key::Slot;
+use crate::kvs::slots::{SlotMap, SlotSet};
 use crate::rtt::Rtt;
 use crate::status::Class;
 
@@ -50,10 +52,6 @@ impl Peers {
         self.alive.contains_key(id)
     }
 
-    pub(super) fn class(&self, id: &NodeId) -> Option<Class> {
-        self.alive.get(id).copied()
-    }
-
     pub(super) fn alive(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.alive.keys().copied()
     }
@@ -63,23 +61,41 @@ impl Peers {
         durable.filter(|class| **class == Class::Durable).count()
     }
 
-    /// The first members at or after a position, clockwise, `own` among them.
-    pub(super) fn first_clockwise(
-        &self,
-        position: &NodeId,
-        own: (NodeId, Class),
-        count: usize,
-    ) -> Vec<(NodeId, Class)> {
+    /// The first durable member at or after a position that is not among
+    /// `others`.
+    pub(super) fn next_durable(&self, position: &NodeId, others: &[NodeId]) -> Option<NodeId> {
         let after = self.alive.range(position..);
-        let others = after.chain(self.alive.range(..position));
-        let mut first: Vec<(NodeId, Class)> = others
-            .take(count)
-            .map(|(id, class)| (*id, *class))
-            .chain([own])
-            .collect();
-        first.sort_by_key(|(id, _)| position.distance_to(id));
-        first.truncate(count);
-        first
+        let mut clockwise = after.chain(self.alive.range(..position));
+        let next = clockwise.find(|(id, class)| **class == Class::Durable && !others.contains(id));
+        next.map(|(id, _)| *id)
+    }
+
+    /// The pages among the first three members, of any class, at or after the
+    /// start of each slot; `own` is a member, too.
+    pub(super) fn mirrors(&self, own: (NodeId, Class)) -> SlotMap<Vec<NodeId>> {
+        /// Members of any class, from the start of a slot, that hold copies.
+        const COPY_COUNT: usize = 3;
+        let mut members = self.alive.clone();
+        members.insert(own.0, own.1);
+        let round: Vec<(NodeId, Class)> = members.into_iter().collect();
+        let mut mirrors = SlotMap::new(Vec::new());
+        let before = round.iter().cycle().skip(round.len() - 1);
+        for (place, (id, (previous, _))) in round.iter().map(|(id, _)| id).zip(before).enumerate() {
+            let (first, last) = (Slot::of(previous).next(), Slot::of(id));
+            // Two members in one slot: the one before comes first for none.
+            if Slot::of(previous) == last && round.len() > 1 {
+                continue;
+            }
+            let next = round
+                .iter()
+                .cycle()
+                .skip(place)
+                .take(COPY_COUNT.min(round.len()));
+            let pages = next.filter(|(_, class)| *class == Class::Transient);
+            let pages: Vec<NodeId> = pages.map(|(id, _)| *id).collect();
+            mirrors.update(&SlotSet::arc(first, last), |own| own.clone_from(&pages));
+        }
+        mirrors
     }
 
     pub(super) fn set_timeout(&mut self, id: &NodeId, timeout: Duration) {

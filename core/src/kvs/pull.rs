@@ -11,14 +11,13 @@ use core::time::Duration;
 
 use super::Kvs;
 use super::entry::{Entry, Meta};
-use super::key::{Key, Slot};
+use super::key::Key;
 use super::message::{Message, Pull, ViewMessage};
 use super::slots::SlotSet;
 use super::storage::{Pending, entry_write};
 use super::version::Version;
 use crate::event::Lane;
 use crate::id::NodeId;
-use crate::status::Class;
 use crate::store::{StoreOp, Write};
 use crate::time::{Instant, Now};
 
@@ -148,30 +147,25 @@ impl Kvs {
     /// The slots shared as a mirror, or with mirrors, by peer: pages pull
     /// from the first live voter, and that voter from the pages.
     fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
-        let mut shared: BTreeMap<NodeId, Vec<Slot>> = BTreeMap::new();
-        for slot in SlotSet::all().iter() {
-            let voters = self.views.get(slot).view.voters.iter();
-            let mut live = voters.filter(|id| **id == self.own || self.peers.is_alive(id));
-            let Some(first) = live.next() else {
-                continue;
-            };
-            if self.class == Class::Durable && *first != self.own {
-                continue;
-            }
-            let mirrors = self.mirrors(slot);
-            if *first == self.own {
-                for mirror in mirrors {
-                    shared.entry(mirror).or_default().push(slot);
+        let mut shared: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for (first, last, mirrors) in self.mirrors.runs() {
+            for (view_first, view_last, state) in self.views.runs() {
+                let (first, last) = (first.max(view_first), last.min(view_last));
+                let mut voters = state.view.voters.iter();
+                let leader = voters.find(|id| **id == self.own || self.peers.is_alive(id));
+                let Some(leader) = leader.filter(|_| first <= last) else {
+                    continue;
+                };
+                if *leader == self.own {
+                    for mirror in mirrors {
+                        shared.entry(*mirror).or_default().push(first, last);
+                    }
+                } else if mirrors.contains(&self.own) {
+                    shared.entry(*leader).or_default().push(first, last);
                 }
-            } else if mirrors.contains(&self.own) {
-                shared.entry(*first).or_default().push(slot);
             }
         }
-        let set = |slots: Vec<Slot>| SlotSet::from_slots(slots.into_iter());
-        shared
-            .into_iter()
-            .map(|(peer, slots)| (peer, set(slots)))
-            .collect()
+        shared.into_iter().collect()
     }
 
     /// This node is to become a voter: it fills itself from the leader.

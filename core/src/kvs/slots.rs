@@ -23,15 +23,31 @@ impl SlotSet {
 
     /// The set of these slots, which come in order.
     pub(crate) fn from_slots(slots: impl Iterator<Item = Slot>) -> Self {
-        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        let mut set = Self::default();
         for slot in slots {
-            let number = slot.number();
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == number => *last = number,
-                _ => ranges.push((number, number)),
-            }
+            set.push(slot.number(), slot.number());
         }
+        set
+    }
+
+    /// The slots from one to another, both included; round the ring where the
+    /// first comes after the last.
+    pub(crate) fn arc(first: Slot, last: Slot) -> Self {
+        let (first, last) = (first.number(), last.number());
+        let ranges = if first <= last {
+            [(first, last)].into()
+        } else {
+            [(0, last), (first, SLOT_COUNT - 1)].into()
+        };
         Self { ranges }
+    }
+
+    /// Adds a range that comes after all others.
+    pub(crate) fn push(&mut self, first: u16, last: u16) {
+        match self.ranges.last_mut() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => self.ranges.push((first, last)),
+        }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -116,14 +132,11 @@ impl<T: Clone + PartialEq> SlotMap<T> {
 
     /// The slots whose value satisfies a condition.
     pub(crate) fn slots_where(&self, condition: impl Fn(&T) -> bool) -> SlotSet {
-        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        let mut set = SlotSet::default();
         for (first, last, _) in self.runs().filter(|(_, _, value)| condition(value)) {
-            match ranges.last_mut() {
-                Some((_, end)) if *end + 1 == first => *end = last,
-                _ => ranges.push((first, last)),
-            }
+            set.push(first, last);
         }
-        SlotSet { ranges }
+        set
     }
 
     fn split(&mut self, at: u16) {

@@ -26,6 +26,9 @@ pub struct Checker {
     values: BTreeMap<(Key, Version), Vec<u8>>,
     views: BTreeMap<u16, Views>,
     pub failure: Option<String>,
+    /// When a disk was lost: an acknowledgement that was on its way then may
+    /// arrive to find one copy fewer.
+    pub disk_lost_at: Option<u64>,
 }
 
 impl Checker {
@@ -69,7 +72,12 @@ impl Checker {
                     if copies.have < copies.of / 2 + 1 {
                         self.fail(format!("{} acknowledged with {copies:?}", call.key));
                     }
-                    self.check_durable(world, &call.key, *version);
+                    let lost = self
+                        .disk_lost_at
+                        .is_some_and(|at| world.now < at + 5 * SECOND);
+                    if !lost {
+                        self.check_durable(world, &call.key, *version);
+                    }
                 }
                 let promise = self.promises.entry(call.key.clone()).or_default();
                 if deleted {

@@ -133,6 +133,7 @@ impl Breaker {
         workload.on_crash(loser, checker);
         world.crash(loser, true);
         world.processes[loser].disk = Default::default();
+        checker.disk_lost_at = Some(world.now);
         world.start(away);
         world.start(loser);
         self.next_at = world.now + 6 * SECOND;
