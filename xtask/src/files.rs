@@ -5,23 +5,27 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context as _, Result};
 
-/// All files below `dir`, sorted by path. Hidden entries and what is built or
-/// downloaded are left out, as is every directory named in `skip`.
+/// All files below `dir`, sorted by path. Hidden entries, links and what is
+/// built or downloaded are left out, as is every directory named in `skip`.
 pub(crate) fn walk(dir: &Path, skip: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
         let entries = fs::read_dir(&dir).context(format!("reading {}", dir.display()))?;
         for entry in entries {
-            let path = entry.context(format!("reading {}", dir.display()))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let entry = entry.context(format!("reading {}", dir.display()))?;
+            let kind = entry
+                .file_type()
+                .context(format!("reading {}", dir.display()))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
             if name.starts_with('.') {
                 continue;
             }
-            if !path.is_dir() {
-                found.push(path);
-            } else if !is_built(&name) && !skip.contains(&name.as_ref()) {
-                open.push(path);
+            if kind.is_file() {
+                found.push(entry.path());
+            } else if kind.is_dir() && !is_built(&name) && !skip.contains(&name.as_ref()) {
+                open.push(entry.path());
             }
         }
     }

@@ -70,7 +70,8 @@ fn stamp_text(sources: &str) -> Result<String> {
 /// Everything that the page is built from.
 fn sources() -> Result<Vec<PathBuf>> {
     let root = sh::root();
-    let mut found = vec![root.join("Cargo.toml"), root.join("Cargo.lock")];
+    let shared = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
+    let mut found: Vec<PathBuf> = shared.iter().map(|name| root.join(name)).collect();
     for entry in fs::read_dir(&root).context("reading the workspace")? {
         let path = entry.context("reading the workspace")?.path();
         if path.is_dir() && reaches_page(&path) {

@@ -69,19 +69,23 @@ struct Function<'a> {
 /// closing brace that stands as far in as its first line.
 fn functions(text: &str) -> Vec<Function<'_>> {
     let mut found = Vec::new();
-    let mut open: Option<(&str, usize, usize)> = None;
+    let mut open: Vec<(&str, usize, usize)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let code = line.trim_start();
         let indent = line.len() - code.len();
-        if let Some(name) = function_name(code) {
-            open = Some((name, number, indent));
+        // A brace further out than a function ends a trait that only declares it.
+        if code.starts_with('}') {
+            open.retain(|(_, _, function_indent)| *function_indent <= indent);
         }
-        let Some((name, start, started_at)) = open else {
+        if let Some(name) = function_name(code) {
+            open.push((name, number, indent));
+        }
+        let Some((name, start, function_indent)) = open.last().copied() else {
             continue;
         };
-        let ends = code.starts_with('}') && indent == started_at;
+        let ends = code.starts_with('}') && indent == function_indent;
         let in_one_line = number == start && code.ends_with('}');
-        let without_body = code.ends_with(';') && indent == started_at;
+        let without_body = code.ends_with(';') && indent == function_indent;
         if ends || in_one_line {
             found.push(Function {
                 name,
@@ -90,7 +94,7 @@ fn functions(text: &str) -> Vec<Function<'_>> {
             });
         }
         if ends || in_one_line || without_body {
-            open = None;
+            open.pop();
         }
     }
     found
@@ -140,11 +144,29 @@ trait T {
     fn two(&self) {
         call(|| ());
     }
+    fn undefined<A>(&self)
+    where
+        A: Sized;
+}
+fn outer() {
+    fn inner() {
+        x();
+    }
+    inner();
 }
 // in fn words only
 let f: fn (u8) = three;
 ";
-        assert_eq!(lengths(text), [("one", 9), ("small", 1), ("two", 3)]);
+        assert_eq!(
+            lengths(text),
+            [
+                ("one", 9),
+                ("small", 1),
+                ("two", 3),
+                ("inner", 3),
+                ("outer", 6)
+            ]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::args;
 use crate::build;
 use crate::children::{Children, Ended};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
 use crate::http;
 use crate::page;
 use crate::sh;
@@ -39,13 +39,10 @@ pub(crate) fn run(options: &args::Up) -> Result {
             children.wait("Ctrl-C", None, || false).map(|_| ())
         }
     });
-    if let Err(error) = &ended {
-        sh::say(error);
-    }
     sh::say("stopping");
     children.stop();
     drop(data);
-    ended.map_err(|_| Error::new("the ring is stopped; why is said above"))
+    ended
 }
 
 /// Starts the relay and then the nodes, each ready before the next.
