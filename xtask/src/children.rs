@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use crate::error::{Context as _, Error, Result};
 use crate::sh;
+use crate::signals::Stop;
 
 /// How long a child may take to leave before it is killed.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ const LAST_WORDS: usize = 20;
 /// The children and the wish to stop; dropping it stops all of them.
 pub(crate) struct Children {
     running: Vec<Running>,
-    stop: Receiver<Signal>,
+    stop: Receiver<Stop>,
 }
 
 struct Running {
@@ -45,7 +46,7 @@ pub(crate) enum Ended {
 
 impl Children {
     /// No children yet; `stop` brings the wish to stop.
-    pub(crate) fn new(stop: Receiver<Signal>) -> Self {
+    pub(crate) fn new(stop: Receiver<Stop>) -> Self {
         Self {
             running: Vec::new(),
             stop,
@@ -168,6 +169,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals;
     use std::sync::mpsc::{self, Sender};
 
     fn shell(script: &str) -> Command {
@@ -180,7 +182,7 @@ mod tests {
         std::env::temp_dir().join(format!("roundelay-{name}-{}.log", std::process::id()))
     }
 
-    fn children() -> (Sender<Signal>, Children) {
+    fn children() -> (Sender<Stop>, Children) {
         let (sender, receiver) = mpsc::channel();
         (sender, Children::new(receiver))
     }
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn children_are_asked_before_they_are_killed() -> Result {
-        let (sender, mut children) = children();
+        let mut children = Children::new(signals::catch()?);
         let path = log("asked");
         let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
         children.start("node-1", &mut shell(script), path.clone())?;
@@ -214,7 +216,7 @@ mod tests {
             children.wait("ready", LIMIT, || written("ready"))?,
             Ended::Done
         );
-        sender.send(Signal::SIGINT).context("sending")?;
+        signal::kill(Pid::this(), Signal::SIGTERM).context("asking this process to stop")?;
         assert_eq!(children.wait("never", LIMIT, || false)?, Ended::Asked);
         children.stop();
         assert!(written("bye"));
@@ -229,7 +231,7 @@ mod tests {
         children.start("deaf", &mut shell(script), path.clone())?;
         let ready = || fs::read_to_string(&path).is_ok_and(|text| text.contains("ready"));
         children.wait("ready", LIMIT, ready)?;
-        sender.send(Signal::SIGINT).context("sending")?;
+        sender.send(Stop).context("sending")?;
         let started = Instant::now();
         children.stop();
         assert!(started.elapsed() < FAREWELL);

@@ -1,28 +1,18 @@
 //! Being asked to stop.
 
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
-
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::error::{Context as _, Result};
 
+/// The wish that this process stops.
+pub(crate) struct Stop;
+
 /// From now on Ctrl-C, SIGTERM and a closed terminal no longer end this
-/// process, but arrive here. Call it before any other thread is started, since
-/// only threads started later inherit this.
-pub(crate) fn catch() -> Result<Receiver<Signal>> {
-    let mut stops = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        stops.add(signal);
-    }
-    stops.thread_block().context("catching signals")?;
+/// process, but arrive here. Blocking them would be simpler, but processes
+/// that are started inherit that, and then could not be asked to leave.
+pub(crate) fn catch() -> Result<Receiver<Stop>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        while let Ok(signal) = stops.wait() {
-            if sender.send(signal).is_err() {
-                return;
-            }
-        }
-    });
+    // Nobody receives any more only when all is over.
+    ctrlc::set_handler(move || drop(sender.send(Stop))).context("catching signals")?;
     Ok(receiver)
 }
