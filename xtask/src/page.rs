@@ -46,7 +46,9 @@ pub(crate) fn build() -> Result {
 
     sh::say("building the page");
     // trunk runs cargo offline, so that it downloads no tools either.
-    sh::run(&mut sh::cargo(["fetch", "--target", WASM.triple]))?;
+    let mut fetch = sh::cargo(["fetch", "--target", WASM.triple]);
+    toolchain.apply(&mut fetch);
+    sh::run(&mut fetch)?;
     let mut build = sh::program(trunk.program()?);
     toolchain.apply(&mut build);
     build.env("PATH", sh::path_with(&[bindgen.bin_dir()?])?);
