@@ -27,6 +27,7 @@ mod verify;
 use std::process::ExitCode;
 
 use args::Task;
+use error::Result;
 
 fn main() -> ExitCode {
     let task = match args::parse(lexopt::Parser::from_env()) {
@@ -36,21 +37,24 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let done = match task {
-        Task::Help => {
-            println!("{}", args::USAGE);
-            Ok(())
-        }
-        Task::Up(options) => up::run(&options),
-        Task::Build => build::run(),
-        Task::Test(options) => test::run(&options),
-        Task::Verify => verify::run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cargo xtask: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command; false is a failure that has been told already.
+fn run(task: &Task) -> Result<bool> {
+    match task {
+        Task::Help => println!("{}", args::USAGE),
+        Task::Up(options) => up::run(options)?,
+        Task::Build => build::run()?,
+        Task::Test(options) => return test::run(options),
+        Task::Verify => verify::run()?,
+    }
+    Ok(true)
 }

@@ -51,8 +51,8 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// Runs the suites and counts them.
-pub(crate) fn run(options: &args::Test) -> Result {
+/// Runs the suites and counts them; says whether all passed.
+pub(crate) fn run(options: &args::Test) -> Result<bool> {
     let suites = chosen(options.only.as_deref())?;
     let mut steps = Steps::default();
     for suite in suites {
@@ -62,10 +62,7 @@ pub(crate) fn run(options: &args::Test) -> Result {
     let (passed, failed) = steps.counts();
     // Tools that read test output know this line; nothing may follow it.
     println!("{passed} passed, {failed} failed");
-    match failed {
-        0 => Ok(()),
-        _ => Err(Error::new("not all suites passed")),
-    }
+    Ok(failed == 0)
 }
 
 fn chosen(only: Option<&str>) -> Result<Vec<&'static Suite>> {
