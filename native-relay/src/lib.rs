@@ -5,6 +5,9 @@
 //! `main` does, and hands them in.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod config;
 pub mod handle;
 pub mod identity;
 pub mod store;
+pub mod stun;

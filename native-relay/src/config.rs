@@ -1,0 +1,344 @@
+//! What a relay or a node is told at its start, checked.
+
+mod url;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use self::url::{RelayUrl, UrlError};
+use crate::api::{Options, Token, TokenError};
+
+/// A network's or node's name has at most this many bytes.
+pub const NAME_LEN_MAX: usize = 64;
+
+/// A secret or token file has at most this many bytes.
+pub const SECRET_LEN_MAX: usize = 4096;
+
+/// A network to be a member of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its secret; without one, whoever knows the name may join.
+    pub secret: Option<Vec<u8>>,
+}
+
+/// Where and for whom the HTTP API is served.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// The listen address. Off loopback only with a token.
+    pub listen: SocketAddr,
+    /// Who may use it.
+    pub options: Options,
+}
+
+/// A relay.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Page, WebSocket and STUN.
+    pub listen: SocketAddr,
+    /// The HTTP API, if it is wanted.
+    pub http: Option<HttpConfig>,
+    /// Where it keeps its share; in memory without one.
+    pub data_dir: Option<PathBuf>,
+    /// The networks that it serves, as one member each; never empty, and no
+    /// name twice.
+    pub networks: Vec<NetworkConfig>,
+    /// Relays whose ring it joins.
+    pub relays: Vec<RelayUrl>,
+    /// Under which URL pages and other relays reach it.
+    pub public_url: Option<RelayUrl>,
+    /// Its name, for people; may be empty.
+    pub name: String,
+    /// Whether it starts a ring of its own.
+    pub new_ring: bool,
+}
+
+/// A headless node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its home relays.
+    pub relays: Vec<RelayUrl>,
+    /// The HTTP API, if it is wanted.
+    pub http: Option<HttpConfig>,
+    /// Where it keeps its share; in memory without one.
+    pub data_dir: Option<PathBuf>,
+    /// Its network.
+    pub network: NetworkConfig,
+    /// Direct links.
+    pub udp: SocketAddr,
+    /// Its name, for people; may be empty.
+    pub name: String,
+    /// Whether it starts a ring of its own.
+    pub new_ring: bool,
+}
+
+/// Why a configuration cannot be used. The words say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A secret or token file cannot be read.
+    #[error("cannot read the {what} file {}: {source}; name a file that this user can read", .file.display())]
+    Unreadable {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A secret or token file is empty.
+    #[error("the {what} file {} is empty; fill it: openssl rand -hex 32 > {}", .file.display(), .file.display())]
+    Empty {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A secret or token file is too long.
+    #[error("the {what} file {} has more than {SECRET_LEN_MAX} bytes; is it the right one?", .file.display())]
+    TooLong {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A token file holds no token.
+    #[error("the token file {} holds no good token: {source}", .file.display())]
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: TokenError,
+    },
+    /// The API would be open to other machines without a token.
+    #[error(
+        "--http {listen} can be reached from other machines, so callers must show a token: make one (openssl rand -hex 32 > token) and add --token-file token, or listen on 127.0.0.1"
+    )]
+    TokenNeeded {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A network is named twice.
+    #[error("the network {0} is given twice; name each once")]
+    NetworkTwice(String),
+    /// A name is too long.
+    #[error("the name {0:?} has more than {NAME_LEN_MAX} bytes; shorten it")]
+    NameTooLong(String),
+}
+
+/// A network's name: 1 to [`NAME_LEN_MAX`] bytes, letters, digits and `-_.`,
+/// so that it can stand in a URL, a label and a file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetworkName(String);
+
+/// Why a text is no [`NetworkName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a network's name is 1 to {NAME_LEN_MAX} letters, digits, '-', '_' or '.', and does not begin with a dot"
+)]
+pub struct NameError;
+
+impl NetworkName {
+    /// The name's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if (1..=NAME_LEN_MAX).contains(&text.len())
+            && text.bytes().all(good)
+            && !text.starts_with('.')
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError)
+        }
+    }
+}
+
+/// A `--network` flag of a relay: `NAME` or `NAME=SECRETFILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFlag {
+    /// The name.
+    pub name: NetworkName,
+    /// The file with the secret.
+    pub secret_file: Option<PathBuf>,
+}
+
+impl FromStr for NetworkFlag {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (name, file) = match text.split_once('=') {
+            None => (text, None),
+            Some((_, "")) => return Err(NameError),
+            Some((name, file)) => (name, Some(PathBuf::from(file))),
+        };
+        Ok(Self {
+            name: name.parse()?,
+            secret_file: file,
+        })
+    }
+}
+
+impl NetworkConfig {
+    /// Reads the network's secret, if it has one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is empty or too long.
+    pub fn load(name: NetworkName, secret_file: Option<&Path>) -> Result<Self, ConfigError> {
+        let secret = secret_file.map(|file| read_secret("secret", file));
+        Ok(Self {
+            name,
+            secret: secret.transpose()?,
+        })
+    }
+
+    /// Reads the secrets of a relay's networks.
+    ///
+    /// # Errors
+    /// As [`NetworkConfig::load`], and when a name is given twice.
+    pub fn load_all(flags: &[NetworkFlag]) -> Result<Vec<Self>, ConfigError> {
+        let mut networks: Vec<Self> = Vec::new();
+        for flag in flags {
+            if networks.iter().any(|network| network.name == flag.name) {
+                return Err(ConfigError::NetworkTwice(flag.name.0.clone()));
+            }
+            networks.push(Self::load(flag.name.clone(), flag.secret_file.as_deref())?);
+        }
+        Ok(networks)
+    }
+}
+
+impl std::fmt::Debug for NetworkConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = self.secret.as_ref().map(|_| "..");
+        f.debug_struct("NetworkConfig")
+            .field("name", &self.name.0)
+            .field("secret", &secret)
+            .finish()
+    }
+}
+
+impl HttpConfig {
+    /// Reads the token, and makes sure that there is one where other machines
+    /// can reach the API.
+    ///
+    /// # Errors
+    /// When the token is needed and missing, or its file is no good.
+    pub fn load(
+        listen: SocketAddr,
+        allow_hosts: Vec<String>,
+        token_file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let token = token_file.map(read_token).transpose()?;
+        if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::TokenNeeded { listen });
+        }
+        let options = Options { allow_hosts, token };
+        Ok(Self { listen, options })
+    }
+}
+
+/// Reads a token file.
+///
+/// # Errors
+/// When it cannot be read or holds no token.
+pub fn read_token(file: &Path) -> Result<Token, ConfigError> {
+    let bytes = read_secret("token", file)?;
+    let text = std::str::from_utf8(&bytes).unwrap_or(" ");
+    Token::new(text).map_err(|source| ConfigError::Token {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+/// Checks a node's name.
+///
+/// # Errors
+/// When it is too long.
+pub fn checked_name(name: String) -> Result<String, ConfigError> {
+    match name.len() {
+        0..=NAME_LEN_MAX => Ok(name),
+        _ => Err(ConfigError::NameTooLong(name)),
+    }
+}
+
+/// The bytes of a small file without the white space around them: an editor
+/// or `echo` adds a line's end that nobody means.
+fn read_secret(what: &'static str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    use std::io::Read;
+    let file = file.to_owned();
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(&file).and_then(|opened| {
+        opened
+            .take(SECRET_LEN_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+    });
+    match read {
+        Err(source) => Err(ConfigError::Unreadable { what, file, source }),
+        Ok(len) if len > SECRET_LEN_MAX => Err(ConfigError::TooLong { what, file }),
+        Ok(_) => match bytes.trim_ascii() {
+            [] => Err(ConfigError::Empty { what, file }),
+            secret => Ok(secret.to_vec()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_trimmed_and_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let load = || NetworkConfig::load("n".parse().unwrap(), Some(&file));
+        assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
+        std::fs::write(&file, " \n").unwrap();
+        assert!(matches!(load(), Err(ConfigError::Empty { .. })));
+        std::fs::write(&file, vec![b'x'; SECRET_LEN_MAX + 1]).unwrap();
+        assert!(matches!(load(), Err(ConfigError::TooLong { .. })));
+        std::fs::write(&file, "hush\n").unwrap();
+        let network = load().unwrap();
+        assert_eq!(network.secret.as_deref(), Some(&b"hush"[..]));
+        assert!(!format!("{network:?}").contains("104"), "no secret in logs");
+    }
+
+    #[test]
+    fn networks_are_named_once() {
+        let flags = ["a".parse().unwrap(), "b".parse().unwrap()];
+        assert_eq!(NetworkConfig::load_all(&flags).unwrap().len(), 2);
+        let flags = ["a".parse().unwrap(), "a".parse().unwrap()];
+        let error = NetworkConfig::load_all(&flags).unwrap_err();
+        assert!(matches!(error, ConfigError::NetworkTwice(_)));
+        let flag: NetworkFlag = "a=b=c".parse().unwrap();
+        assert_eq!(flag.secret_file, Some(PathBuf::from("b=c")));
+        for bad in ["", "a/b", ".a", "a b", "a=", "=f", &"a".repeat(65)] {
+            assert_eq!(bad.parse::<NetworkFlag>(), Err(NameError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_api_needs_a_token() {
+        let local = "127.0.0.1:9101".parse().unwrap();
+        let open = "0.0.0.0:9101".parse().unwrap();
+        HttpConfig::load(local, Vec::new(), None).unwrap();
+        let error = HttpConfig::load(open, Vec::new(), None).unwrap_err();
+        assert!(error.to_string().contains("--token-file"), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "short\n").unwrap();
+        let error = HttpConfig::load(open, Vec::new(), Some(&file)).unwrap_err();
+        assert!(matches!(error, ConfigError::Token { .. }), "{error}");
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        HttpConfig::load(open, Vec::new(), Some(&file)).unwrap();
+    }
+}
