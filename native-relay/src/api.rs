@@ -1,8 +1,8 @@
 //! The node's HTTP API: DESIGN 7's calls over a [`Handle`].
 //!
 //! `openapi.json` beside this file describes exactly what is built; a test
-//! holds the two together. A request passes the [`guard`] (who asks, and under
-//! which name), then its handler. Every error is JSON ([`error`]).
+//! holds the two together. A request passes the `guard` (who asks, and under
+//! which name), then its handler. Every error is JSON (`error`).
 
 mod error;
 mod guard;

@@ -2,9 +2,9 @@
 //!
 //! [`Storage::submit`] takes core's orders as they come. Reads are answered at
 //! once, on the caller's thread, from the last finished transaction and the
-//! commits that are still on their way to disk ([`overlay`]); so a read never
+//! commits that are still on their way to disk (`overlay`); so a read never
 //! waits for a sync, and yet sees every commit before it. Commits go to one
-//! thread ([`committer`]) that puts all those which wait while one sync runs
+//! thread (`committer`) that puts all those which wait while one sync runs
 //! into the next transaction, and are answered once that is synced.
 
 mod committer;

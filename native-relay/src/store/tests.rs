@@ -322,7 +322,7 @@ impl StorageBackend for FaultyBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         if self.disk.full.load(Ordering::Relaxed) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+            return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.write(offset, data)
     }
