@@ -19,7 +19,9 @@ pub struct LinkId(pub u64);
 
 /// The priority of what travels on a link, most urgent first. Every lane of a
 /// link has its own cap on bytes outstanding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Lane {
     /// Ring upkeep, probes, negotiation: small, and never behind data.
     Control,

@@ -126,6 +126,40 @@ impl fmt::Display for ParseIdError {
 
 impl core::error::Error for ParseIdError {}
 
+/// Names a ring: 128 random bits, chosen at genesis. Two rings of different
+/// ids never merge.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingId([u8; 16]);
+
+impl RingId {
+    /// The ring id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id's first four bytes: the tag that data messages carry.
+    pub(crate) fn tag(&self) -> u32 {
+        self.0
+            .first_chunk()
+            .map_or(0, |head| u32::from_be_bytes(*head))
+    }
+}
+
+impl fmt::Display for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = BASE32_NOPAD_NOCASE.encode(&self.0);
+        text.make_ascii_lowercase();
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

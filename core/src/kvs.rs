@@ -1,9 +1,279 @@
-//! The key-value store.
+//! The key-value store: copies on the voters of a key's slot, and on mirrors.
+//!
+//! A request goes to a **coordinator**: a voter of the key's slot that serves
+//! it. A `quorum` write is acknowledged when a majority of the slot's
+//! [view](view) holds it durably; a `quorum` read asks a majority. Who votes
+//! is said by views alone, never by the ring. Values live in the driver's
+//! storage; only versions are held here.
+//!
+//! ```text
+//! caller -> client -> coordinator -> voters     (write: commit, then vote)
+//!                          \-------> mirrors    (further copies, no vote)
+//! change: a new voter learns, the next view is chosen, the last is fetched
+//! pull:   one node brings itself up to another, by fingerprints of slots
+//! ```
 
+mod change;
+mod client;
+mod coordinator;
+mod entry;
 mod key;
+mod message;
+mod peers;
+mod pull;
 mod request;
+mod slots;
+mod source;
+mod storage;
 mod version;
+mod view;
+mod voter;
 
-pub use key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
-pub use request::{Copies, Mode, Reply, RequestError, RequestId};
-pub use version::{CLOCK_AHEAD_MS_MAX, ParseVersionError, Version};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use self::change::Changes;
+use self::client::Clients;
+use self::coordinator::Coordinations;
+use self::entry::Index;
+pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
+pub(crate) use self::message::Message;
+pub(crate) use self::message::Op;
+use self::peers::Peers;
+use self::pull::Pulls;
+pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
+use self::source::Fetches;
+use self::storage::Pending;
+pub(crate) use self::storage::{VIEWS_KEY, entries_range};
+use self::version::Clock;
+pub use self::version::{CLOCK_AHEAD_MS_MAX, ParseVersionError, Version};
+use self::view::Views;
+use crate::counter::Counters;
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::rng::Rng;
+use crate::status::{Class, Location, StoreStatus};
+use crate::store::StoreOp;
+use crate::time::{Instant, Now};
+
+/// What the store asks of the node, or tells it.
+#[derive(Debug)]
+pub(crate) enum KvsAction {
+    /// Send a message.
+    Send {
+        to: NodeId,
+        lane: Lane,
+        message: Message,
+    },
+    /// Read or commit.
+    Store { token: u64, op: StoreOp },
+    /// A request of this node's own callers has ended.
+    Reply { request: RequestId, reply: Reply },
+}
+
+/// One node's part of the store.
+#[derive(Debug)]
+pub(crate) struct Kvs {
+    own: NodeId,
+    class: Class,
+    clock: Clock,
+    index: Index,
+    views: Views,
+    peers: Peers,
+    clients: Clients,
+    coordinations: Coordinations,
+    changes: Changes,
+    pulls: Pulls,
+    fetches: Fetches,
+    pending: BTreeMap<u64, Pending>,
+    /// Ids of store orders and of messages: never used twice by one epoch.
+    next_id: u64,
+    rng: Rng,
+    /// Messages to this node itself.
+    inbox: VecDeque<Message>,
+    pub(crate) actions: VecDeque<KvsAction>,
+    pub(crate) counters: Counters,
+}
+
+impl Kvs {
+    pub(crate) fn new(own: NodeId, class: Class, mut rng: Rng) -> Self {
+        Self {
+            own,
+            class,
+            clock: Clock::new(&own),
+            index: Index::default(),
+            views: Views::new(own),
+            peers: Peers::default(),
+            clients: Clients::default(),
+            coordinations: Coordinations::default(),
+            changes: Changes::default(),
+            pulls: Pulls::default(),
+            fetches: Fetches::default(),
+            pending: BTreeMap::new(),
+            // From the upper half, so that ids of two starts rarely meet.
+            next_id: rng.next_u64() >> 1,
+            rng,
+            inbox: VecDeque::new(),
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Makes the first view of all slots: this node alone.
+    pub(crate) fn genesis(&mut self) {
+        self.views.genesis();
+        self.save_views(Vec::new());
+    }
+
+    /// A request of this node's own callers.
+    pub(crate) fn request(&mut self, request: RequestId, op: Op, now: Now) {
+        self.start_request(request, op, now);
+        self.settle(now);
+    }
+
+    /// Which members live; those not named do not.
+    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Class>, now: Now) {
+        let news = self.peers.set(alive);
+        for peer in &news.gone {
+            self.pulls.on_gone(peer);
+            self.requeue_requests(peer, now);
+        }
+        if !news.is_empty() {
+            self.changes.review_at = Some(now.mono);
+            self.confirm_views();
+            self.schedule_pulls(now.mono);
+        }
+        self.settle(now);
+    }
+
+    /// Takes note of how long a peer may take to answer.
+    pub(crate) fn set_timeout(&mut self, peer: &NodeId, timeout: core::time::Duration) {
+        self.peers.set_timeout(peer, timeout);
+    }
+
+    pub(crate) fn on_message(&mut self, from: NodeId, message: Message, now: Now) {
+        self.dispatch(from, message, now);
+        self.settle(now);
+    }
+
+    pub(crate) fn on_timeout(&mut self, now: Now) {
+        self.on_client_timeout(now);
+        self.on_coordinator_timeout(now);
+        self.on_change_timeout(now);
+        self.on_pull_timeout(now);
+        self.settle(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.clients.poll_timeout(),
+            self.coordinations.poll_timeout(),
+            self.changes.poll_timeout(),
+            self.pulls.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A neighbour knows other views than this node.
+    pub(crate) fn on_differs(&mut self, peer: NodeId) {
+        self.exchange_views(peer);
+    }
+
+    /// The digest of views that neighbours compare.
+    pub(crate) fn views_digest(&self) -> u64 {
+        self.views.digest()
+    }
+
+    /// Whether this node serves wherever it votes, and holds what its live
+    /// fellow voters hold.
+    pub(crate) fn is_ready(&self) -> bool {
+        let co_voters = self.views.co_voters();
+        self.views.is_serving_all()
+            && co_voters
+                .iter()
+                .all(|peer| !self.peers.is_alive(peer) || self.pulls.has_pulled(peer))
+    }
+
+    pub(crate) fn status(&self) -> StoreStatus {
+        StoreStatus {
+            records: self.index.count(),
+            bytes: self.index.bytes(),
+            under_replicated: self.under_replicated(),
+            degraded: 0,
+        }
+    }
+
+    /// Where a key lives, as far as this node knows.
+    pub(crate) fn locate(&self, key: &Key) -> Location {
+        let slot = key.slot();
+        let view = &self.views.get(slot).view;
+        Location {
+            slot: slot.number(),
+            view: view.number,
+            voters: view.voters.clone(),
+            mirrors: self.mirrors(slot),
+        }
+    }
+
+    /// The pages among the first three members clockwise of a slot's start.
+    fn mirrors(&self, slot: Slot) -> Vec<NodeId> {
+        let own = (self.own, self.class);
+        let first = self.peers.first_clockwise(&slot.start(), own, 3);
+        let pages = first.into_iter();
+        pages
+            .filter(|(_, class)| *class == Class::Transient)
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Records, in slots where this node votes, that are not on min(3,
+    /// durable members) live, filled voters.
+    fn under_replicated(&self) -> u64 {
+        let durable = self.peers.durable_count() + usize::from(self.class == Class::Durable);
+        let wanted = durable.min(view::VOTER_COUNT_MAX);
+        let held = self.index.held().filter(|slot| {
+            let state = self.views.get(*slot);
+            let others = state.view.voters.iter();
+            let others = others
+                .filter(|voter| self.peers.has_caught_up(voter))
+                .count();
+            self.views.votes(state) && others + usize::from(self.views.serves(state)) < wanted
+        });
+        held.map(|slot| self.index.slot_count(slot)).sum()
+    }
+
+    // ---- details ----
+
+    fn dispatch(&mut self, from: NodeId, message: Message, now: Now) {
+        match message {
+            Message::Ask { id, op } => self.on_ask(from, id, op, now),
+            Message::Answer { id, outcome } => self.on_answer(from, id, outcome, now),
+            Message::Vote(vote) => self.on_vote(from, vote, now),
+            Message::View(message) => self.on_view(from, message, now),
+            Message::Pull(pull) => self.on_pull(from, pull, now),
+        }
+    }
+
+    /// Carries out what this node has to say to itself.
+    fn settle(&mut self, now: Now) {
+        while let Some(message) = self.inbox.pop_front() {
+            self.dispatch(self.own, message, now);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, lane: Lane, message: Message) {
+        if to == self.own {
+            self.inbox.push_back(message);
+        } else {
+            self.actions
+                .push_back(KvsAction::Send { to, lane, message });
+        }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}

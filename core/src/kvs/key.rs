@@ -155,9 +155,8 @@ impl Slot {
     pub fn start(self) -> NodeId {
         let mut bytes = [0; 32];
         let [high, low] = (self.0 << 4).to_be_bytes();
-        if let [first, second, ..] = &mut bytes {
-            (*first, *second) = (high, low);
-        }
+        let [first, second, ..] = &mut bytes;
+        (*first, *second) = (high, low);
         NodeId::from_bytes(bytes)
     }
 }

@@ -37,6 +37,10 @@ impl Version {
     pub const fn unix_ms(self) -> u64 {
         self.stamp >> 16
     }
+
+    pub(crate) const fn parts(self) -> (u64, u64) {
+        (self.stamp, self.node)
+    }
 }
 
 impl fmt::Display for Version {

@@ -1,0 +1,17 @@
+//! Counters by name.
+
+use alloc::collections::BTreeMap;
+
+/// Counts by name. The names are the program's own, so that there are few.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters(BTreeMap<&'static str, u64>);
+
+impl Counters {
+    pub(crate) fn add(&mut self, name: &'static str) {
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+}

@@ -1,0 +1,429 @@
+//! Changing views: finding what is to change, and the proposer's side of the
+//! Paxos instance that chooses it.
+//!
+//! ```text
+//! leader (first live voter)         candidate          other voters
+//!   |--- Learn -------------------->|                       |
+//!   |<-- Learned -------------------|                       |
+//!   |--- Prepare, Accept ---------------------------------->|   sealed
+//!   |<-- Promise, Accepted ---------------------------------|
+//!   |--- Chosen ------------------->| fetches the last difference, serves
+//! ```
+//!
+//! One voter changes at a time. Views grow to three.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Kvs;
+use super::key::Slot;
+use super::message::{Message, Proposal, ViewMessage};
+use super::slots::SlotSet;
+use super::view::{Ballot, SlotState, SlotView, VOTER_COUNT_MAX, View};
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::status::Class;
+use crate::time::{Instant, Now};
+
+/// How long a change may take; then it is given up and looked at again.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How often unanswered questions are repeated.
+const RESEND: Duration = Duration::from_millis(500);
+/// The pause after a change that failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The change that this node leads, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    active: Option<Change>,
+    /// When to look for something to change.
+    pub(super) review_at: Option<Instant>,
+    round: u32,
+}
+
+#[derive(Debug)]
+struct Change {
+    id: u64,
+    slots: SlotSet,
+    view: View,
+    next: View,
+    ballot: Ballot,
+    phase: Phase,
+    resend_at: Instant,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Learning(NodeId),
+    Preparing {
+        promised: BTreeSet<NodeId>,
+        accepted: Option<(Ballot, View, SlotSet)>,
+    },
+    Accepting(BTreeSet<NodeId>),
+}
+
+impl Changes {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let active = self.active.as_ref();
+        let active = active.map(|change| change.resend_at.min(change.deadline));
+        let review = self.review_at.filter(|_| self.active.is_none());
+        active.into_iter().chain(review).min()
+    }
+}
+
+impl Kvs {
+    pub(super) fn on_change_timeout(&mut self, now: Now) {
+        let changes = &mut self.changes;
+        if let Some(change) = &changes.active {
+            if change.deadline <= now.mono {
+                self.counters.add("view_changes_failed");
+                self.end_change(PAUSE, now);
+            } else if change.resend_at <= now.mono {
+                self.ask_change(now);
+            }
+        } else if changes.review_at.is_some_and(|at| at <= now.mono) {
+            changes.review_at = None;
+            self.confirm_views();
+            self.plan_change(now);
+        }
+    }
+
+    /// Looks for slots whose view should grow, or whose change was left
+    /// unfinished, where this node is the first live voter.
+    fn plan_change(&mut self, now: Now) {
+        let led = |state: &SlotState| {
+            let mut voters = state.view.voters.iter();
+            voters.find(|voter| **voter == self.own || self.peers.is_alive(voter))
+                == Some(&self.own)
+        };
+        let runs = self.views.runs().filter(|(_, _, state)| led(state));
+        let mut found = None;
+        for (first, last, state) in runs {
+            if let Some((_, next)) = &state.accepted {
+                let same = |other: &SlotState| other == state;
+                found = Some((
+                    self.views.slots_where(same),
+                    state.clone(),
+                    next.clone(),
+                    None,
+                ));
+                break;
+            }
+            let grows = self.views.serves(state) && state.view.voters.len() < VOTER_COUNT_MAX;
+            let mut slots = (first..=last).filter_map(Slot::new);
+            let candidate = slots.find_map(|slot| self.candidate(slot, &state.view));
+            if let Some(candidate) = candidate.filter(|_| grows) {
+                let slots = self.views.slots_where(|other| other == state);
+                let slots = slots
+                    .iter()
+                    .filter(|slot| self.candidate(*slot, &state.view) == Some(candidate));
+                let next = View {
+                    number: state.view.number + 1,
+                    voters: [state.view.voters.as_slice(), &[candidate]].concat(),
+                    previous: state.view.voters.clone(),
+                };
+                let slots = SlotSet::from_slots(slots);
+                found = Some((slots, state.clone(), next, Some(candidate)));
+                break;
+            }
+        }
+        if let Some((slots, state, next, candidate)) = found {
+            self.begin_change(slots, &state, next, candidate, now);
+        }
+    }
+
+    /// The first live durable member clockwise that does not vote yet.
+    fn candidate(&self, slot: Slot, view: &View) -> Option<NodeId> {
+        let start = slot.start();
+        let alive = self.peers.alive();
+        let durable = alive.filter(|id| self.peers.class(id) == Some(Class::Durable));
+        durable
+            .filter(|id| !view.voters.contains(id))
+            .min_by_key(|id| start.distance_to(id))
+    }
+
+    fn begin_change(
+        &mut self,
+        slots: SlotSet,
+        state: &SlotState,
+        next: View,
+        candidate: Option<NodeId>,
+        now: Now,
+    ) {
+        self.changes.round = self.changes.round.max(state.promised.round) + 1;
+        let ballot = Ballot {
+            round: self.changes.round,
+            node: self.own,
+        };
+        let phase = candidate.map_or_else(Phase::preparing, Phase::Learning);
+        let change = Change {
+            id: self.new_id(),
+            slots,
+            view: state.view.clone(),
+            next,
+            ballot,
+            phase,
+            resend_at: now.mono,
+            deadline: now.mono + DEADLINE,
+        };
+        self.changes.active = Some(change);
+        self.ask_change(now);
+    }
+
+    /// Sends the question of the phase to all who have not answered.
+    fn ask_change(&mut self, now: Now) {
+        let Some(change) = &mut self.changes.active else {
+            return;
+        };
+        change.resend_at = now.mono + RESEND;
+        let proposal = Proposal {
+            change: change.id,
+            slots: change.slots.clone(),
+            number: change.view.number,
+            ballot: change.ballot,
+        };
+        let voters = change.view.voters.iter().copied();
+        let (targets, message): (Vec<NodeId>, ViewMessage) = match &change.phase {
+            Phase::Learning(candidate) => {
+                let (change, slots) = (proposal.change, proposal.slots);
+                ([*candidate].into(), ViewMessage::Learn { change, slots })
+            }
+            Phase::Preparing { promised, .. } => {
+                let targets = voters.filter(|voter| !promised.contains(voter));
+                (targets.collect(), ViewMessage::Prepare(proposal))
+            }
+            Phase::Accepting(accepted) => {
+                let targets = voters.filter(|voter| !accepted.contains(voter));
+                let next = change.next.clone();
+                (targets.collect(), ViewMessage::Accept { proposal, next })
+            }
+        };
+        for target in targets {
+            self.send(target, Lane::Control, Message::View(message.clone()));
+        }
+    }
+
+    pub(super) fn on_view(&mut self, from: NodeId, message: ViewMessage, now: Now) {
+        match message {
+            ViewMessage::Learn { change, slots } => self.learn_slots(from, change, slots, now),
+            ViewMessage::Learned { change } => self.on_learned(from, change, now),
+            ViewMessage::Prepare(proposal) => {
+                let (change, ballot) = (proposal.change, proposal.ballot);
+                let answer = match self.views.prepare(&proposal) {
+                    Ok(accepted) => ViewMessage::Promise {
+                        change,
+                        ballot,
+                        accepted,
+                    },
+                    Err(promised) => ViewMessage::Rejected { change, promised },
+                };
+                self.save_views([(from, answer)].into());
+            }
+            ViewMessage::Promise {
+                change,
+                ballot,
+                accepted,
+            } => {
+                self.on_promise(from, (change, ballot), accepted, now);
+            }
+            ViewMessage::Accept { proposal, next } => {
+                let (change, ballot) = (proposal.change, proposal.ballot);
+                let answer = match self.views.accept(&proposal, &next) {
+                    Ok(()) => ViewMessage::Accepted { change, ballot },
+                    Err(promised) => ViewMessage::Rejected { change, promised },
+                };
+                self.save_views([(from, answer)].into());
+            }
+            ViewMessage::Accepted { change, ballot } => {
+                self.on_accepted(from, (change, ballot), now);
+            }
+            ViewMessage::Rejected { change, promised } => {
+                self.changes.round = self.changes.round.max(promised.round);
+                if self.is_active(change) {
+                    self.exchange_views(from);
+                    self.end_change(PAUSE, now);
+                }
+            }
+            ViewMessage::Known { views, answer } => {
+                let news = self.learn_views(&views);
+                if answer {
+                    let (views, answer) = (self.views.known(), false);
+                    let message = ViewMessage::Known { views, answer };
+                    self.send(from, Lane::Control, Message::View(message));
+                } else if self.views.confirm(&from) || news {
+                    self.review(now);
+                }
+            }
+            ViewMessage::Chosen { views } => {
+                if self.learn_views(&views) {
+                    self.review(now);
+                }
+            }
+        }
+    }
+
+    fn on_learned(&mut self, from: NodeId, id: u64, now: Now) {
+        let Some(change) = self
+            .changes
+            .active
+            .as_mut()
+            .filter(|change| change.id == id)
+        else {
+            return;
+        };
+        if matches!(change.phase, Phase::Learning(candidate) if candidate == from) {
+            change.phase = Phase::preparing();
+            self.ask_change(now);
+        }
+    }
+
+    fn on_promise(
+        &mut self,
+        from: NodeId,
+        (id, ballot): (u64, Ballot),
+        known: Vec<(SlotSet, Ballot, View)>,
+        now: Now,
+    ) {
+        let Some(change) = self
+            .changes
+            .active
+            .as_mut()
+            .filter(|change| change.id == id)
+        else {
+            return;
+        };
+        let Phase::Preparing { promised, accepted } = &mut change.phase else {
+            return;
+        };
+        if change.ballot != ballot || !change.view.voters.contains(&from) {
+            return;
+        }
+        promised.insert(from);
+        for (slots, ballot, view) in known {
+            if accepted.as_ref().is_none_or(|(best, _, _)| ballot > *best) {
+                *accepted = Some((ballot, view, slots));
+            }
+        }
+        if promised.len() < change.view.majority() {
+            return;
+        }
+        // What a voter accepted may have been chosen: it is proposed again,
+        // for its slots alone. The others are looked at afterwards.
+        if let Some((_, view, slots)) = accepted.take() {
+            change.next = view;
+            change.slots = slots;
+        }
+        change.phase = Phase::Accepting(BTreeSet::new());
+        self.ask_change(now);
+    }
+
+    fn on_accepted(&mut self, from: NodeId, (id, ballot): (u64, Ballot), now: Now) {
+        let Some(change) = self
+            .changes
+            .active
+            .as_mut()
+            .filter(|change| change.id == id)
+        else {
+            return;
+        };
+        let Phase::Accepting(accepted) = &mut change.phase else {
+            return;
+        };
+        if change.ballot != ballot || !change.view.voters.contains(&from) {
+            return;
+        }
+        accepted.insert(from);
+        if accepted.len() < change.view.majority() {
+            return;
+        }
+        let (next, slots) = (change.next.clone(), change.slots.clone());
+        let views: Vec<SlotView> = slots.runs(|first, last| SlotView {
+            first,
+            last,
+            view: next.clone(),
+        });
+        self.counters.add("view_changes");
+        self.learn_views(&views);
+        for member in self.peers.alive().collect::<Vec<_>>() {
+            let views = views.clone();
+            let message = Message::View(ViewMessage::Chosen { views });
+            self.send(member, Lane::Control, message);
+        }
+        self.end_change(Duration::ZERO, now);
+    }
+
+    fn is_active(&self, id: u64) -> bool {
+        self.changes
+            .active
+            .as_ref()
+            .is_some_and(|change| change.id == id)
+    }
+
+    fn end_change(&mut self, pause: Duration, now: Now) {
+        self.changes.active = None;
+        let pause = if pause.is_zero() {
+            pause
+        } else {
+            self.rng.jitter(pause)
+        };
+        self.changes.review_at = Some(now.mono + pause);
+    }
+
+    /// Something changed that may call for a change of views or copies.
+    pub(super) fn review(&mut self, now: Now) {
+        self.changes.review_at = Some(now.mono);
+        self.schedule_pulls(now.mono);
+    }
+
+    /// Takes in views from elsewhere, and keeps what is newer.
+    pub(super) fn learn_views(&mut self, views: &[SlotView]) -> bool {
+        let mut before: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for peer in self.views.co_voters() {
+            before.insert(peer, self.views.shared_with(&peer));
+        }
+        let mut news = false;
+        for view in views {
+            news |= self.views.learn(view);
+        }
+        if !news {
+            return false;
+        }
+        for peer in self.views.co_voters() {
+            if before.get(&peer) != Some(&self.views.shared_with(&peer)) {
+                self.peers.set_caught_up(&peer, false);
+                self.pulls.forget(&peer);
+            }
+        }
+        self.save_views(Vec::new());
+        true
+    }
+
+    /// Tells a member all views, and asks for its own.
+    pub(super) fn exchange_views(&mut self, peer: NodeId) {
+        let (views, answer) = (self.views.known(), true);
+        let message = Message::View(ViewMessage::Known { views, answer });
+        self.send(peer, Lane::Control, message);
+    }
+
+    /// A restarted voter asks its fellows whether its views are the newest.
+    pub(super) fn confirm_views(&mut self) {
+        if self.views.is_unconfirmed() {
+            for peer in self.views.co_voters() {
+                if self.peers.is_alive(&peer) {
+                    self.exchange_views(peer);
+                }
+            }
+        }
+    }
+}
+
+impl Phase {
+    fn preparing() -> Self {
+        Self::Preparing {
+            promised: BTreeSet::new(),
+            accepted: None,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Requests of this node's own callers, on their way to a coordinator.
+//!
+//! A request goes to the first live voter of its slot; when that one dies or
+//! does not serve the slot, to the next. A coordinator carries a write out
+//! once for each id. When a coordinator dies with a write in its hands, the
+//! write goes to the next one: it may then be applied twice in a row, which
+//! no reader can tell from once.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::coordinator::Origin;
+use super::key::VALUE_LEN_MAX;
+use super::message::{Message, Op, Outcome};
+use super::request::{Mode, Reply, RequestError, RequestId};
+use super::{Kvs, KvsAction};
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::status::Class;
+use crate::time::{Instant, Now};
+
+/// Requests under way at once; a further one is refused as busy.
+const REQUEST_COUNT_MAX: usize = 4096;
+/// How long a request may take in all.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long to wait when no voter is ready.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// All requests under way.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    requests: BTreeMap<RequestId, Request>,
+    by_message: BTreeMap<u64, RequestId>,
+}
+
+#[derive(Debug)]
+struct Request {
+    op: Op,
+    /// The id of the message, the same for every try at one coordinator.
+    message: u64,
+    target: Option<NodeId>,
+    /// Coordinators that did not answer.
+    tried: BTreeSet<NodeId>,
+    /// Whether some coordinator may have applied it.
+    perhaps: bool,
+    /// Whether some voter was there, but none was ready.
+    waiting: bool,
+    retry_at: Instant,
+    deadline: Instant,
+}
+
+impl Clients {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let times = self.requests.values();
+        times
+            .map(|request| request.retry_at.min(request.deadline))
+            .min()
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        self.by_message.remove(&request.message);
+        Some(request)
+    }
+}
+
+impl Kvs {
+    pub(super) fn start_request(&mut self, id: RequestId, op: Op, now: Now) {
+        if let Op::Put {
+            value: Some(value), ..
+        } = &op
+            && value.len() > VALUE_LEN_MAX
+        {
+            return self.reply(id, Reply::Failed(RequestError::TooLarge));
+        }
+        if self.clients.requests.len() >= REQUEST_COUNT_MAX {
+            return self.reply(id, Reply::Failed(RequestError::Busy));
+        }
+        let message = self.new_id();
+        let request = Request {
+            op,
+            message,
+            target: None,
+            tried: BTreeSet::new(),
+            perhaps: false,
+            waiting: false,
+            retry_at: now.mono + DEADLINE,
+            deadline: now.mono + DEADLINE,
+        };
+        self.clients.requests.insert(id, request);
+        self.clients.by_message.insert(message, id);
+        self.try_request(id, now);
+    }
+
+    /// Chooses a coordinator and hands the request to it.
+    fn try_request(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.clients.requests.get(&id) else {
+            return;
+        };
+        let (op, message) = (request.op.clone(), request.message);
+        let slot = op.key().slot();
+        if self.views.serving(slot).is_some() {
+            return self.coordinate(Origin::Own(id), op, now);
+        }
+        if op.mode() == Mode::One && self.try_mirror(id, &op, now) {
+            return;
+        }
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        let voters = self.views.get(slot).view.voters.iter();
+        let alive: Vec<NodeId> = voters
+            .filter(|voter| **voter != self.own && self.peers.is_alive(voter))
+            .copied()
+            .collect();
+        let mut next = alive.iter().find(|voter| !request.tried.contains(*voter));
+        if next.is_none() && !alive.is_empty() {
+            // All were tried: a pause, then from the front again.
+            request.tried.clear();
+            request.waiting = true;
+            if request.target.take().is_some() {
+                request.retry_at = now.mono + PAUSE;
+                return;
+            }
+            next = alive.first();
+        }
+        let Some(target) = next.copied() else {
+            return self.no_voter(id, now);
+        };
+        request.target = Some(target);
+        request.retry_at = now.mono + self.peers.timeout(&target);
+        self.send(target, Lane::Kv, Message::Ask { id: message, op });
+    }
+
+    /// A mirror serves mode `one` from its own copy; without a live voter it
+    /// takes writes, too.
+    fn try_mirror(&mut self, id: RequestId, op: &Op, now: Now) -> bool {
+        let slot = op.key().slot();
+        if self.class != Class::Transient || !self.mirrors(slot).contains(&self.own) {
+            return false;
+        }
+        let mut voters = self.views.get(slot).view.voters.iter();
+        let voter_lives = voters.any(|voter| self.peers.is_alive(voter));
+        let own_part = match op {
+            Op::Get { key, .. } => !voter_lives || self.index.get(key).is_some(),
+            Op::Put { .. } => !voter_lives,
+        };
+        if own_part {
+            self.coordinate(Origin::Own(id), op.clone(), now);
+        }
+        own_part
+    }
+
+    fn no_voter(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.clients.requests.get(&id) else {
+            return;
+        };
+        let slot = request.op.key().slot();
+        let mut mirrors = self.mirrors(slot).into_iter();
+        let mirror = mirrors
+            .find(|mirror| !request.tried.contains(mirror) && self.peers.is_alive(mirror))
+            .filter(|_| request.op.mode() == Mode::One);
+        let voters = &self.views.get(slot).view.voters;
+        let known = !voters.is_empty() && !voters.contains(&self.own);
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        request.target = mirror;
+        if let Some(mirror) = mirror {
+            request.retry_at = now.mono + self.peers.timeout(&mirror);
+            let (id, op) = (request.message, request.op.clone());
+            self.send(mirror, Lane::Kv, Message::Ask { id, op });
+        } else if known {
+            self.fail(id);
+        } else {
+            // The views may still be on their way, or be settled here.
+            request.retry_at = now.mono + PAUSE;
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, from: NodeId, id: u64, outcome: Outcome, now: Now) {
+        let Some(id) = self.clients.by_message.get(&id).copied() else {
+            return;
+        };
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        if request.target != Some(from) {
+            return;
+        }
+        match outcome {
+            Outcome::Found { value, version } => {
+                self.finish(id, Reply::Found { value, version });
+            }
+            Outcome::Missing => self.finish(id, Reply::Missing),
+            Outcome::Written { version, copies } => {
+                self.clock.observe(version, now.unix_ms);
+                self.finish(id, Reply::Written { version, copies });
+            }
+            Outcome::Failed(error) => {
+                // "Surely not applied" holds for this try alone.
+                let error = match error {
+                    RequestError::Unavailable { .. } if request.perhaps => {
+                        RequestError::OutcomeUnknown
+                    }
+                    error => error,
+                };
+                self.finish(id, Reply::Failed(error));
+            }
+            Outcome::Moved(view) => {
+                request.tried.insert(from);
+                self.learn_views(&[view]);
+                self.try_request(id, now);
+            }
+            Outcome::NotReady => {
+                request.tried.insert(from);
+                self.try_request(id, now);
+            }
+        }
+    }
+
+    /// A node is gone: what it had in hand goes to the next.
+    pub(super) fn requeue_requests(&mut self, gone: &NodeId, now: Now) {
+        let with_it = self.clients.requests.iter_mut();
+        let with_it = with_it.filter(|(_, request)| request.target == Some(*gone));
+        let ids: Vec<RequestId> = with_it
+            .map(|(id, request)| {
+                request.perhaps |= request.op.is_write();
+                request.target = None;
+                *id
+            })
+            .collect();
+        for id in ids {
+            self.try_request(id, now);
+        }
+    }
+
+    pub(super) fn on_client_timeout(&mut self, now: Now) {
+        let due =
+            self.clients.requests.iter().filter(|(_, request)| {
+                request.retry_at <= now.mono || request.deadline <= now.mono
+            });
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(request) = self.clients.requests.get_mut(&id) else {
+                continue;
+            };
+            if request.deadline <= now.mono {
+                request.perhaps |= request.target.is_some() && request.op.is_write();
+                self.fail(id);
+            } else if let Some(target) = request.target {
+                // The same coordinator again: it knows the id.
+                self.counters.add("request_retries");
+                request.perhaps |= request.op.is_write();
+                request.retry_at = now.mono + self.peers.timeout(&target) * 2;
+                let (message, op) = (request.message, request.op.clone());
+                self.send(target, Lane::Kv, Message::Ask { id: message, op });
+            } else {
+                self.try_request(id, now);
+            }
+        }
+    }
+
+    fn fail(&mut self, id: RequestId) {
+        let Some(request) = self.clients.requests.get(&id) else {
+            return;
+        };
+        let error = if request.perhaps {
+            RequestError::OutcomeUnknown
+        } else {
+            self.unavailable(request.op.key().slot())
+        };
+        self.finish(id, Reply::Failed(error));
+    }
+
+    pub(super) fn unavailable(&self, slot: super::Slot) -> RequestError {
+        let voters = self.views.get(slot).view.voters.iter();
+        let missing = voters.filter(|voter| **voter != self.own && !self.peers.is_alive(voter));
+        RequestError::Unavailable {
+            missing: missing.copied().collect(),
+        }
+    }
+
+    /// Tells the origin of a request how it ended.
+    pub(super) fn conclude(&mut self, origin: Origin, outcome: Outcome, now: Now) {
+        match origin {
+            Origin::Own(id) => self.conclude_own(id, outcome, now),
+            Origin::Peer { peer, id } => {
+                self.coordinations.served(peer, id, &outcome);
+                self.send(peer, Lane::Kv, Message::Answer { id, outcome });
+            }
+        }
+    }
+
+    fn conclude_own(&mut self, id: RequestId, outcome: Outcome, now: Now) {
+        let reply = match outcome {
+            Outcome::Found { value, version } => Reply::Found { value, version },
+            Outcome::Missing => Reply::Missing,
+            Outcome::Written { version, copies } => Reply::Written { version, copies },
+            Outcome::Failed(error) => Reply::Failed(error),
+            Outcome::Moved(_) | Outcome::NotReady => {
+                if let Some(request) = self.clients.requests.get_mut(&id) {
+                    request.target = None;
+                    request.retry_at = now.mono + PAUSE;
+                }
+                return;
+            }
+        };
+        self.finish(id, reply);
+    }
+
+    fn finish(&mut self, id: RequestId, reply: Reply) {
+        if self.clients.remove(id).is_some() {
+            self.reply(id, reply);
+        }
+    }
+
+    pub(super) fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.actions.push_back(KvsAction::Reply { request, reply });
+    }
+}

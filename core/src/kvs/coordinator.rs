@@ -1,0 +1,494 @@
+//! Requests that this node coordinates.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Kvs;
+use super::entry::Entry;
+use super::key::{Key, Slot};
+use super::message::{Message, Op, Outcome, Pull, Vote, VoteError};
+use super::request::{Copies, Mode, RequestError, RequestId};
+use super::storage::{Pending, Then};
+use super::version::Version;
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::store::StoreError;
+use crate::time::{Instant, Now};
+
+/// How long a coordinator waits for votes.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// Requests coordinated at once; a further one is refused as busy.
+const COORDINATION_COUNT_MAX: usize = 8192;
+/// Outcomes of writes remembered, in case they are asked for again; then the
+/// oldest is forgotten.
+const SERVED_COUNT_MAX: usize = 8192;
+
+/// Names a request being coordinated; also the id of its votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CoordinationId(pub(super) u64);
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    Own(RequestId),
+    Peer { peer: NodeId, id: u64 },
+}
+
+/// All requests being coordinated, and what became of earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Coordinations {
+    active: BTreeMap<CoordinationId, Coordination>,
+    /// Writes of other nodes: being coordinated, or done.
+    served: BTreeMap<(NodeId, u64), Option<Outcome>>,
+    served_order: VecDeque<(NodeId, u64)>,
+}
+
+#[derive(Debug)]
+struct Coordination {
+    origin: Option<Origin>,
+    op: Op,
+    slot: Slot,
+    view: u64,
+    voters: Vec<NodeId>,
+    /// Voters that have voted, this node among them once it has.
+    voted: BTreeSet<NodeId>,
+    /// How many votes it takes.
+    need: usize,
+    state: State,
+    resend_at: Instant,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Write(Entry),
+    Read {
+        have: Version,
+        /// This node's own entry, once storage gave it.
+        own: Option<Option<Entry>>,
+        newer: Option<Entry>,
+    },
+}
+
+impl Coordinations {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let times = self.active.values();
+        times.map(|one| one.resend_at.min(one.deadline)).min()
+    }
+
+    /// Remembers how a write of another node ended.
+    pub(super) fn served(&mut self, peer: NodeId, id: u64, outcome: &Outcome) {
+        if let Some(entry) = self.served.get_mut(&(peer, id)) {
+            match outcome {
+                Outcome::Written { .. } => *entry = Some(outcome.clone()),
+                // Not applied: a second try is a new one.
+                _ => {
+                    self.served.remove(&(peer, id));
+                }
+            }
+        }
+    }
+
+    fn begin_serving(&mut self, peer: NodeId, id: u64) {
+        self.served.insert((peer, id), None);
+        self.served_order.push_back((peer, id));
+        if self.served_order.len() > SERVED_COUNT_MAX
+            && let Some(oldest) = self.served_order.pop_front()
+        {
+            self.served.remove(&oldest);
+        }
+    }
+}
+
+impl Kvs {
+    /// Another node asks this one to coordinate.
+    pub(super) fn on_ask(&mut self, peer: NodeId, id: u64, op: Op, now: Now) {
+        let origin = Origin::Peer { peer, id };
+        if op.is_write() {
+            match self.coordinations.served.get(&(peer, id)) {
+                Some(Some(outcome)) => {
+                    let outcome = outcome.clone();
+                    return self.send(peer, Lane::Kv, Message::Answer { id, outcome });
+                }
+                Some(None) => return,
+                None => self.coordinations.begin_serving(peer, id),
+            }
+        }
+        let slot = op.key().slot();
+        let state = self.views.get(slot);
+        let voter = state.view.voters.contains(&self.own);
+        let mirror = op.mode() == Mode::One && self.mirrors(slot).contains(&self.own);
+        let outcome = if self.views.serving(slot).is_some() || mirror {
+            return self.coordinate(origin, op, now);
+        } else if voter {
+            Outcome::NotReady
+        } else {
+            Outcome::Moved(self.views.known_of(slot))
+        };
+        self.conclude(origin, outcome, now);
+    }
+
+    /// Coordinates a request; this node serves its slot, or mirrors it.
+    pub(super) fn coordinate(&mut self, origin: Origin, op: Op, now: Now) {
+        self.coordinate_until(now.mono + DEADLINE, origin, op, now);
+    }
+
+    fn coordinate_until(&mut self, deadline: Instant, origin: Origin, op: Op, now: Now) {
+        if self.coordinations.active.len() >= COORDINATION_COUNT_MAX {
+            let outcome = Outcome::Failed(RequestError::Busy);
+            return self.conclude(origin, outcome, now);
+        }
+        let slot = op.key().slot();
+        let view = self.views.get(slot).view.clone();
+        let majority = match op.mode() {
+            Mode::One => 1,
+            Mode::Quorum => view.majority(),
+        };
+        let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
+        if view.voters.iter().filter(alive).count() < majority && op.mode() == Mode::Quorum {
+            let outcome = Outcome::Failed(self.unavailable(slot));
+            return self.conclude(origin, outcome, now);
+        }
+        let state = match &op {
+            Op::Put { value, .. } => State::Write(Entry {
+                version: self.clock.tick(now.unix_ms),
+                value: value.clone(),
+            }),
+            Op::Get { key, .. } => State::Read {
+                have: self.index.version(key),
+                own: None,
+                newer: None,
+            },
+        };
+        let id = CoordinationId(self.new_id());
+        let coordination = Coordination {
+            origin: Some(origin),
+            op,
+            slot,
+            view: view.number,
+            voters: view.voters,
+            voted: BTreeSet::new(),
+            need: majority,
+            state,
+            resend_at: deadline,
+            deadline,
+        };
+        self.coordinations.active.insert(id, coordination);
+        self.begin(id, now);
+    }
+
+    fn begin(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        let key = one.op.key().clone();
+        match &one.state {
+            State::Write(entry) => {
+                let entry = entry.clone();
+                self.ask_voters(id, now);
+                self.keep(key.clone(), &entry, Then::OwnVote(id), now);
+                self.copy_to_mirrors(&key, &entry);
+            }
+            State::Read { .. } => {
+                self.ask_voters(id, now);
+                if self.index.get(&key).is_some_and(|meta| !meta.deleted) {
+                    self.read(&key, Pending::OwnRead { coordination: id });
+                } else {
+                    self.on_own_read(id, Ok(None), now);
+                }
+            }
+        }
+    }
+
+    /// Asks the voters that have not voted: all of them to write, and as many
+    /// as it takes to read.
+    fn ask_voters(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        let others = one.voters.iter().filter(|voter| {
+            **voter != self.own && !one.voted.contains(*voter) && self.peers.is_alive(voter)
+        });
+        let enough = match &one.state {
+            State::Write(_) => usize::MAX,
+            State::Read { .. } => one.need - 1,
+        };
+        let targets: Vec<NodeId> = others.take(enough).copied().collect();
+        let slowest = targets
+            .iter()
+            .map(|target| self.peers.timeout(target))
+            .max();
+        one.resend_at = slowest.map_or(one.deadline, |slowest| now.mono + slowest);
+        // Asked again, others are asked too: whoever is slow is passed by.
+        if let State::Read { .. } = one.state {
+            one.voters.rotate_left(1);
+        }
+        let (id, view, key) = (id.0, one.view, one.op.key().clone());
+        let vote = match &one.state {
+            State::Write(entry) => Vote::Write {
+                id,
+                view,
+                key,
+                entry: entry.clone(),
+            },
+            State::Read { have, .. } => {
+                let have = *have;
+                Vote::Read {
+                    id,
+                    view,
+                    key,
+                    have,
+                }
+            }
+        };
+        for target in targets {
+            self.send(target, Lane::Kv, Message::Vote(vote.clone()));
+        }
+    }
+
+    pub(super) fn copy_to_mirrors(&mut self, key: &Key, entry: &Entry) {
+        for mirror in self.mirrors(key.slot()) {
+            if mirror != self.own {
+                let (key, entry) = (key.clone(), entry.clone());
+                self.send(mirror, Lane::Kv, Message::Vote(Vote::Copy { key, entry }));
+            }
+        }
+    }
+
+    /// This node's own copy is durable, or could not be kept.
+    pub(super) fn on_own_vote(&mut self, id: CoordinationId, kept: bool, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        if !kept {
+            return self.abandon(id, RequestError::Full, now);
+        }
+        if one.op.mode() == Mode::Quorum && !self.votes_in(one.slot, one.view) {
+            return self.restart(id, now);
+        }
+        self.on_voted(id, self.own, now);
+    }
+
+    /// A voter's copy is durable.
+    pub(super) fn on_wrote(&mut self, from: NodeId, id: u64, view: u64, now: Now) {
+        let id = CoordinationId(id);
+        let one = self.coordinations.active.get(&id);
+        if one.is_some_and(|one| one.view == view && one.voters.contains(&from)) {
+            self.on_voted(id, from, now);
+        }
+    }
+
+    fn on_voted(&mut self, id: CoordinationId, voter: NodeId, now: Now) {
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        let State::Write(entry) = &one.state else {
+            return;
+        };
+        one.voted.insert(voter);
+        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        let outcome = Outcome::Written {
+            version: entry.version,
+            copies: Copies {
+                have: count(one.voted.len()),
+                of: count(one.voters.len()),
+            },
+        };
+        let all = one.voters.iter().all(|voter| one.voted.contains(voter));
+        let answer = one.origin.take_if(|_| one.voted.len() >= one.need);
+        if let Some(origin) = answer {
+            self.conclude(origin, outcome, now);
+        }
+        if all {
+            self.coordinations.active.remove(&id);
+        }
+    }
+
+    /// Storage gave this node's own entry.
+    pub(super) fn on_own_read(
+        &mut self,
+        id: CoordinationId,
+        entry: Result<Option<Entry>, StoreError>,
+        now: Now,
+    ) {
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        let State::Read { own, .. } = &mut one.state else {
+            return;
+        };
+        match entry {
+            Ok(entry) => *own = Some(entry),
+            Err(_) => return self.abandon(id, RequestError::Busy, now),
+        }
+        one.voted.insert(self.own);
+        self.finish_read(id, now);
+    }
+
+    /// A voter said whether it holds anything newer.
+    pub(super) fn on_read_done(
+        &mut self,
+        from: NodeId,
+        (id, view): (u64, u64),
+        entry: Option<Entry>,
+        now: Now,
+    ) {
+        let id = CoordinationId(id);
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        if one.view != view || !one.voters.contains(&from) {
+            return;
+        }
+        let key = one.op.key().clone();
+        let State::Read { newer, .. } = &mut one.state else {
+            return;
+        };
+        one.voted.insert(from);
+        let best = newer.as_ref().map(|newer| newer.version);
+        if let Some(entry) = entry.filter(|entry| Some(entry.version) > best) {
+            *newer = Some(entry.clone());
+            // Read repair: what this node lacked, it keeps.
+            self.take_copy(key, &entry, now);
+        }
+        self.finish_read(id, now);
+    }
+
+    fn finish_read(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        let State::Read { own: Some(_), .. } = &one.state else {
+            return;
+        };
+        if one.voted.len() < one.need {
+            return;
+        }
+        let Some(mut one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let State::Read { own, newer, .. } = one.state else {
+            return;
+        };
+        let newest = [own.flatten(), newer].into_iter().flatten();
+        let newest = newest.max_by_key(|entry| entry.version);
+        let outcome = match newest {
+            Some(Entry {
+                version,
+                value: Some(value),
+            }) => Outcome::Found { value, version },
+            Some(Entry { value: None, .. }) | None => Outcome::Missing,
+        };
+        if let Some(origin) = one.origin.take() {
+            self.conclude(origin, outcome, now);
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, from: NodeId, id: u64, why: VoteError, now: Now) {
+        let id = CoordinationId(id);
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        match why {
+            VoteError::Newer(version) => {
+                // The clock is raised past what the voter holds, and the write
+                // begins again with a newer version; unless it was
+                // acknowledged, and lost to a later write only.
+                self.clock.observe(version, now.unix_ms);
+                if one.origin.is_some() {
+                    self.restart(id, now);
+                } else {
+                    self.on_voted(id, from, now);
+                }
+            }
+            VoteError::View(view) => {
+                let newer = view.view.number > one.view;
+                self.learn_views(&[view]);
+                if newer {
+                    self.restart(id, now);
+                } else {
+                    self.exchange_views(from);
+                }
+            }
+            VoteError::NotReady => {}
+            VoteError::Clock => self.abandon(id, RequestError::OutcomeUnknown, now),
+            VoteError::Full => {
+                let full = self.coordinations.active.get(&id);
+                if full.is_some_and(|one| one.voters.len() - 1 < one.need) {
+                    self.abandon(id, RequestError::Full, now);
+                }
+            }
+        }
+    }
+
+    /// Begins again, in another view or with a newer version.
+    fn restart(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let Some(origin) = one.origin else {
+            return;
+        };
+        if one.deadline <= now.mono {
+            let outcome = Outcome::Failed(RequestError::OutcomeUnknown);
+            return self.conclude(origin, outcome, now);
+        }
+        self.counters.add("coordination_restarts");
+        if self.views.serving(one.slot).is_some() {
+            return self.coordinate_until(one.deadline, origin, one.op, now);
+        }
+        // Sealed, or no voter any more: the caller finds the next one.
+        self.conclude(origin, Outcome::NotReady, now);
+    }
+
+    fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
+        if let Some(one) = self.coordinations.active.remove(&id)
+            && let Some(origin) = one.origin
+        {
+            self.conclude(origin, Outcome::Failed(error), now);
+        }
+    }
+
+    pub(super) fn on_coordinator_timeout(&mut self, now: Now) {
+        let active = self.coordinations.active.iter();
+        let late = active.clone().filter(|(_, one)| one.deadline <= now.mono);
+        let late: Vec<CoordinationId> = late.map(|(id, _)| *id).collect();
+        let due = active.filter(|(_, one)| one.resend_at <= now.mono);
+        let due: Vec<CoordinationId> = due.map(|(id, _)| *id).collect();
+        for id in late {
+            self.on_late(id, now);
+        }
+        for id in due {
+            if self.coordinations.active.contains_key(&id) {
+                self.counters.add("vote_retries");
+                self.ask_voters(id, now);
+            }
+        }
+    }
+
+    /// Time is over: voters that live but did not vote lack a write now.
+    fn on_late(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let State::Write(_) = one.state else {
+            if let Some(origin) = one.origin {
+                let error = self.unavailable(one.slot);
+                self.conclude(origin, Outcome::Failed(error), now);
+            }
+            return;
+        };
+        for voter in &one.voters {
+            let behind = *voter != self.own && !one.voted.contains(voter);
+            if behind && self.peers.is_alive(voter) {
+                self.peers.set_caught_up(voter, false);
+                self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
+            }
+        }
+        if let Some(origin) = one.origin {
+            let outcome = Outcome::Failed(RequestError::OutcomeUnknown);
+            self.conclude(origin, outcome, now);
+        }
+    }
+}

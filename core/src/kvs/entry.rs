@@ -1,0 +1,184 @@
+//! What is kept for a key, in memory and in storage.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kvs::key::{Key, Slot};
+use crate::kvs::slots::SlotSet;
+use crate::kvs::version::Version;
+
+/// A version of a key's value; without a value it is a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) version: Version,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// What the index knows of an entry in storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) version: Version,
+    pub(crate) deleted: bool,
+    bytes: u64,
+}
+
+impl Meta {
+    pub(crate) fn of(key: &Key, entry: &Entry) -> Self {
+        let value = entry.value.as_ref().map_or(0, Vec::len);
+        Self {
+            version: entry.version,
+            deleted: entry.value.is_none(),
+            bytes: (key.as_str().len() + value) as u64,
+        }
+    }
+
+    /// Bytes of key and value.
+    pub(crate) const fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
+/// The versions of all entries held, by slot: values stay in storage.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    slots: BTreeMap<Slot, Part>,
+    count: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    entries: BTreeMap<Key, Meta>,
+    sum: u64,
+}
+
+impl Index {
+    pub(crate) fn get(&self, key: &Key) -> Option<Meta> {
+        self.slots.get(&key.slot())?.entries.get(key).copied()
+    }
+
+    /// The version of a key, [`Version::ZERO`] when there is none.
+    pub(crate) fn version(&self, key: &Key) -> Version {
+        self.get(key).map_or(Version::ZERO, |meta| meta.version)
+    }
+
+    /// Sets or removes what is known of a key; returns what was.
+    pub(crate) fn set(&mut self, key: &Key, meta: Option<Meta>) -> Option<Meta> {
+        let part = self.slots.entry(key.slot()).or_default();
+        let old = match meta {
+            Some(meta) => part.entries.insert(key.clone(), meta),
+            None => part.entries.remove(key),
+        };
+        if let Some(old) = old {
+            part.sum = part.sum.wrapping_sub(sum(key, old.version));
+            self.count -= 1;
+            self.bytes -= old.bytes;
+        }
+        if let Some(new) = meta {
+            part.sum = part.sum.wrapping_add(sum(key, new.version));
+            self.count += 1;
+            self.bytes += new.bytes;
+        }
+        if part.entries.is_empty() {
+            self.slots.remove(&key.slot());
+        }
+        old
+    }
+
+    /// Fingerprints of the slots of a set that hold anything.
+    pub(crate) fn sums(&self, slots: &SlotSet) -> BTreeMap<u16, u64> {
+        let held = self.slots.iter().filter(|(slot, _)| slots.contains(**slot));
+        held.map(|(slot, part)| (slot.number(), part.sum)).collect()
+    }
+
+    /// Keys and versions of a slot in order, after a key.
+    pub(crate) fn list<'a>(
+        &'a self,
+        slot: Slot,
+        after: Option<&'a Key>,
+    ) -> impl Iterator<Item = (&'a Key, Version)> {
+        let entries = self.slots.get(&slot).map(|part| part.entries.iter());
+        entries
+            .into_iter()
+            .flatten()
+            .skip_while(move |(key, _)| after.is_some_and(|after| *key <= after))
+            .map(|(key, meta)| (key, meta.version))
+    }
+
+    /// Entries held in a slot.
+    pub(crate) fn slot_count(&self, slot: Slot) -> u64 {
+        self.slots
+            .get(&slot)
+            .map_or(0, |part| part.entries.len() as u64)
+    }
+
+    /// The slots that hold anything.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots.keys().copied()
+    }
+
+    pub(crate) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A number for one key at one version, of which a slot's fingerprint is the
+/// sum (FNV-1a, 64 bits). Equal slots have equal sums.
+fn sum(key: &Key, version: Version) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let (stamp, node) = version.parts();
+    let version = stamp.to_be_bytes().into_iter().chain(node.to_be_bytes());
+    for byte in key.as_str().bytes().chain(version) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+    use crate::kvs::version::Clock;
+
+    #[test]
+    fn sums_tell_versions_apart_but_not_orders() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let entries: Vec<(Key, Entry)> = (0..3)
+            .map(|n| {
+                let key = Key::new(alloc::format!("b/{n}")).unwrap();
+                let version = clock.tick(n);
+                let value = Some(alloc::vec![0; 10]);
+                (key, Entry { version, value })
+            })
+            .collect();
+        let mut here = Index::default();
+        let mut there = Index::default();
+        for (key, entry) in &entries {
+            here.set(key, Some(Meta::of(key, entry)));
+        }
+        for (key, entry) in entries.iter().rev() {
+            there.set(key, Some(Meta::of(key, entry)));
+        }
+        let all = SlotSet::all();
+        assert_eq!(here.sums(&all), there.sums(&all));
+        assert_eq!(here.bytes(), 3 * 13);
+        let (key, _) = &entries[0];
+        let newer = Entry {
+            version: clock.tick(9),
+            value: None,
+        };
+        here.set(key, Some(Meta::of(key, &newer)));
+        assert_ne!(here.sums(&all), there.sums(&all));
+        assert_eq!((here.count(), here.bytes()), (3, 2 * 13 + 3));
+        for (key, _) in &entries {
+            there.set(key, None);
+        }
+        assert_eq!((there.count(), there.held().count()), (0, 0));
+    }
+}

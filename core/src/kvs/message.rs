@@ -1,0 +1,203 @@
+//! What members say to one another about keys.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kvs::entry::Entry;
+use crate::kvs::key::Key;
+use crate::kvs::request::{Copies, Mode, RequestError};
+use crate::kvs::slots::SlotSet;
+use crate::kvs::version::Version;
+use crate::kvs::view::{Ballot, SlotView, View};
+
+/// A message of the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// A request for whoever coordinates the key. Sent again with the same id
+    /// when no answer comes; a write is carried out once.
+    Ask { id: u64, op: Op },
+    /// How it ended.
+    Answer { id: u64, outcome: Outcome },
+    /// Between the coordinator and the voters of a slot.
+    Vote(Vote),
+    /// About views.
+    View(ViewMessage),
+    /// One node brings its entries up to those of another.
+    Pull(Pull),
+}
+
+/// What a caller wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Op {
+    Get {
+        key: Key,
+        mode: Mode,
+    },
+    /// Without a value: delete.
+    Put {
+        key: Key,
+        value: Option<Vec<u8>>,
+        mode: Mode,
+    },
+}
+
+impl Op {
+    pub(crate) const fn key(&self) -> &Key {
+        match self {
+            Self::Get { key, .. } | Self::Put { key, .. } => key,
+        }
+    }
+
+    pub(crate) const fn mode(&self) -> Mode {
+        match self {
+            Self::Get { mode, .. } | Self::Put { mode, .. } => *mode,
+        }
+    }
+
+    pub(crate) const fn is_write(&self) -> bool {
+        matches!(self, Self::Put { .. })
+    }
+}
+
+/// How a request ended at its coordinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    Found {
+        value: Vec<u8>,
+        version: Version,
+    },
+    Missing,
+    Written {
+        version: Version,
+        copies: Copies,
+    },
+    Failed(RequestError),
+    /// Not applied: this node does not serve the slot; here is its view.
+    Moved(SlotView),
+    /// Not applied: this node will serve the slot, but does not yet.
+    NotReady,
+}
+
+/// Between the coordinator and the voters of a slot. Every vote names its
+/// view, and is refused in another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Vote {
+    /// Keep this, and say so when it is durable.
+    Write {
+        id: u64,
+        view: u64,
+        key: Key,
+        entry: Entry,
+    },
+    /// It is durable, in this view.
+    Wrote { id: u64, view: u64 },
+    /// Is there anything newer than this version?
+    Read {
+        id: u64,
+        view: u64,
+        key: Key,
+        have: Version,
+    },
+    /// The answer: the newer entry, if there is one.
+    ReadDone {
+        id: u64,
+        view: u64,
+        newer: Option<Entry>,
+    },
+    /// No vote.
+    Refused { id: u64, why: VoteError },
+    /// A further copy, for a mirror; not answered.
+    Copy { key: Key, entry: Entry },
+}
+
+/// Why a voter does not vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum VoteError {
+    /// It knows another view.
+    View(SlotView),
+    /// It holds a newer version.
+    Newer(Version),
+    /// It is sealed, not filled, or not sure yet that its view is the last.
+    NotReady,
+    /// The version is absurdly far ahead of its clock.
+    Clock,
+    /// Its storage is full or failed.
+    Full,
+}
+
+/// About views: learning, one Paxos instance for each next view, and news.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ViewMessage {
+    /// Fill yourself from the sender: you are to become a voter.
+    Learn { change: u64, slots: SlotSet },
+    /// Done, but for what is written meanwhile.
+    Learned { change: u64 },
+    /// Paxos phase 1a, for the successor of view `number`.
+    Prepare(Proposal),
+    /// Phase 1b.
+    Promise {
+        change: u64,
+        ballot: Ballot,
+        accepted: Vec<(SlotSet, Ballot, View)>,
+    },
+    /// Phase 2a. Who accepts serves view `number` no more.
+    Accept { proposal: Proposal, next: View },
+    /// Phase 2b.
+    Accepted { change: u64, ballot: Ballot },
+    /// A higher ballot or another view is known.
+    Rejected { change: u64, promised: Ballot },
+    /// All views known to the sender; to be answered with the receiver's own.
+    Known { views: Vec<SlotView>, answer: bool },
+    /// Views that were just chosen.
+    Chosen { views: Vec<SlotView> },
+}
+
+/// One ballot of one instance, for many slots at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Proposal {
+    pub(crate) change: u64,
+    pub(crate) slots: SlotSet,
+    pub(crate) number: u64,
+    pub(crate) ballot: Ballot,
+}
+
+/// The steps of a pull; the puller drives, and has one question open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Pull {
+    /// Fingerprints of the puller's non-empty slots among `slots`.
+    /// With a view's number, a question about sealing, else zero.
+    Compare {
+        id: u64,
+        slots: SlotSet,
+        view: u64,
+        sums: Vec<(u16, u64)>,
+    },
+    /// The slots whose fingerprints differ, and whether the source votes in
+    /// no view before the one asked about.
+    Differ {
+        id: u64,
+        slots: Vec<u16>,
+        sealed: bool,
+    },
+    /// What is in a slot, after a key?
+    List {
+        id: u64,
+        slot: u16,
+        after: Option<Key>,
+    },
+    /// The next keys with their versions; `more` when there are further ones.
+    Listing {
+        id: u64,
+        entries: Vec<(Key, Version)>,
+        more: bool,
+    },
+    /// Send these.
+    Fetch { id: u64, keys: Vec<Key> },
+    /// The first of them, as many as fit.
+    Entries { id: u64, entries: Vec<(Key, Entry)> },
+    /// The puller now holds all that the source held.
+    Caught { slots: SlotSet },
+    /// The receiver lacks something that the sender has.
+    Please,
+}

@@ -1,0 +1,469 @@
+//! Pulling: a node brings its entries up to those of another.
+//!
+//! The puller compares fingerprints of slots, lists those that differ, and
+//! fetches what is newer there. It drives, with one question open at a time,
+//! so that a source is never flooded. Filling a new voter, catching up after
+//! an absence, learning ahead of a change and mirroring are all pulls.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Kvs;
+use super::entry::{Entry, Meta};
+use super::key::{Key, Slot};
+use super::message::{Message, Pull, ViewMessage};
+use super::slots::SlotSet;
+use super::storage::{Pending, entry_write};
+use super::version::Version;
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::status::Class;
+use crate::store::{StoreOp, Write};
+use crate::time::{Instant, Now};
+
+/// Pulls under way at once; further ones wait.
+const PULL_COUNT_MAX: usize = 4;
+/// How often a question is repeated before the pull is given up.
+const TRY_COUNT_MAX: u32 = 6;
+/// How often what is still missing is looked for.
+const REVIEW: Duration = Duration::from_millis(700);
+/// Keys fetched with one question.
+const FETCH_COUNT_MAX: usize = 128;
+
+/// All pulls of this node, and from whom it needs none.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    active: BTreeMap<u64, Pulling>,
+    waiting: VecDeque<(NodeId, SlotSet, Purpose)>,
+    /// Peers from whom all was pulled since they came, and which slots.
+    pulled: BTreeMap<NodeId, SlotSet>,
+    /// Sources that an unfilled voter is done with, by view and slots.
+    filled_from: Vec<(u64, SlotSet, BTreeSet<NodeId>)>,
+    review_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Pulling {
+    source: NodeId,
+    slots: SlotSet,
+    purpose: Purpose,
+    step: Step,
+    /// Slots still to be listed, and after which key.
+    differing: VecDeque<(u16, Option<Key>)>,
+    /// Keys still to be fetched.
+    wanted: VecDeque<Key>,
+    resend_at: Instant,
+    tries: u32,
+}
+
+/// What a pull is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To hold what a fellow holds.
+    CatchUp,
+    /// To become a voter soon.
+    Learn { change: u64 },
+    /// To serve as a voter in this view.
+    Fill { view: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Comparing,
+    Listing { slot: u16, after: Option<Key> },
+    Fetching,
+    Keeping,
+}
+
+impl Pulls {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let active = self.active.values().map(|pulling| pulling.resend_at);
+        active.chain(self.review_at).min()
+    }
+
+    /// Whether all of a fellow voter's entries were pulled.
+    pub(super) fn has_pulled(&self, peer: &NodeId) -> bool {
+        self.pulled.contains_key(peer)
+    }
+
+    /// What was pulled from a peer is to be pulled again.
+    pub(super) fn forget(&mut self, peer: &NodeId) {
+        self.pulled.remove(peer);
+    }
+
+    pub(super) fn on_gone(&mut self, peer: &NodeId) {
+        self.pulled.remove(peer);
+        self.active.retain(|_, pulling| pulling.source != *peer);
+        self.waiting.retain(|(source, _, _)| source != peer);
+    }
+
+    fn is_under_way(&self, source: &NodeId, slots: &SlotSet, purpose: &Purpose) -> bool {
+        let mut active = self.active.values();
+        let mut waiting = self.waiting.iter();
+        active.any(|own| (&own.source, &own.slots, &own.purpose) == (source, slots, purpose))
+            || waiting.any(|own| (&own.0, &own.1, &own.2) == (source, slots, purpose))
+    }
+}
+
+impl Kvs {
+    /// Starts what is to be pulled: for votes, for company, for mirrors.
+    pub(super) fn schedule_pulls(&mut self, now: Instant) {
+        for (source, slots, purpose) in self.missing_pulls() {
+            if !slots.is_empty() && !self.pulls.is_under_way(&source, &slots, &purpose) {
+                self.pulls.waiting.push_back((source, slots, purpose));
+            }
+        }
+        self.start_pulls(now);
+        let behind = self.views.co_voters().into_iter().any(|peer| {
+            self.peers.is_alive(&peer)
+                && !(self.peers.has_caught_up(&peer) && self.pulls.has_pulled(&peer))
+        });
+        let open = behind || !self.views.is_serving_all() || !self.pulls.active.is_empty();
+        self.pulls.review_at = open.then(|| now + REVIEW);
+    }
+
+    fn missing_pulls(&self) -> Vec<(NodeId, SlotSet, Purpose)> {
+        let mut missing = Vec::new();
+        for (slots, state) in self.views.unfilled() {
+            let view = state.view.number;
+            let done = self.filled_from(view, &slots);
+            for source in state.fill_from(&self.own).0 {
+                if self.peers.is_alive(&source) && !done.is_some_and(|done| done.contains(&source))
+                {
+                    missing.push((source, slots.clone(), Purpose::Fill { view }));
+                }
+            }
+        }
+        let fellows = self.views.co_voters().into_iter();
+        let fellows = fellows.map(|peer| (peer, self.views.shared_with(&peer)));
+        for (peer, slots) in fellows.chain(self.mirrored()) {
+            if self.peers.is_alive(&peer) && self.pulls.pulled.get(&peer) != Some(&slots) {
+                missing.push((peer, slots, Purpose::CatchUp));
+            }
+        }
+        missing
+    }
+
+    /// The slots shared as a mirror, or with mirrors, by peer: pages pull
+    /// from the first live voter, and that voter from the pages.
+    fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
+        let mut shared: BTreeMap<NodeId, Vec<Slot>> = BTreeMap::new();
+        for slot in SlotSet::all().iter() {
+            let voters = self.views.get(slot).view.voters.iter();
+            let mut live = voters.filter(|id| **id == self.own || self.peers.is_alive(id));
+            let Some(first) = live.next() else {
+                continue;
+            };
+            if self.class == Class::Durable && *first != self.own {
+                continue;
+            }
+            let mirrors = self.mirrors(slot);
+            if *first == self.own {
+                for mirror in mirrors {
+                    shared.entry(mirror).or_default().push(slot);
+                }
+            } else if mirrors.contains(&self.own) {
+                shared.entry(*first).or_default().push(slot);
+            }
+        }
+        let set = |slots: Vec<Slot>| SlotSet::from_slots(slots.into_iter());
+        shared
+            .into_iter()
+            .map(|(peer, slots)| (peer, set(slots)))
+            .collect()
+    }
+
+    /// This node is to become a voter: it fills itself from the leader.
+    pub(super) fn learn_slots(&mut self, from: NodeId, change: u64, slots: SlotSet, now: Now) {
+        let purpose = Purpose::Learn { change };
+        if slots.is_valid() && !self.pulls.is_under_way(&from, &slots, &purpose) {
+            self.pulls.waiting.push_front((from, slots, purpose));
+            self.start_pulls(now.mono);
+        }
+    }
+
+    fn start_pulls(&mut self, now: Instant) {
+        while self.pulls.active.len() < PULL_COUNT_MAX {
+            let Some((source, slots, purpose)) = self.pulls.waiting.pop_front() else {
+                return;
+            };
+            let id = self.new_id();
+            let pulling = Pulling {
+                source,
+                slots,
+                purpose,
+                step: Step::Comparing,
+                differing: VecDeque::new(),
+                wanted: VecDeque::new(),
+                resend_at: now,
+                tries: 0,
+            };
+            self.pulls.active.insert(id, pulling);
+            self.ask_pull(id, now);
+        }
+    }
+
+    /// Sends the question of the step.
+    fn ask_pull(&mut self, id: u64, now: Instant) {
+        let Some(pulling) = self.pulls.active.get_mut(&id) else {
+            return;
+        };
+        pulling.resend_at = now + self.peers.timeout(&pulling.source) * 2;
+        let source = pulling.source;
+        let message = match &pulling.step {
+            Step::Comparing => Pull::Compare {
+                id,
+                slots: pulling.slots.clone(),
+                view: match pulling.purpose {
+                    Purpose::Fill { view } => view,
+                    Purpose::CatchUp | Purpose::Learn { .. } => 0,
+                },
+                sums: self.index.sums(&pulling.slots).into_iter().collect(),
+            },
+            Step::Listing { slot, after } => Pull::List {
+                id,
+                slot: *slot,
+                after: after.clone(),
+            },
+            Step::Fetching => Pull::Fetch {
+                id,
+                keys: pulling
+                    .wanted
+                    .iter()
+                    .take(FETCH_COUNT_MAX)
+                    .cloned()
+                    .collect(),
+            },
+            Step::Keeping => return,
+        };
+        self.send(source, Lane::Repair, Message::Pull(message));
+    }
+
+    /// Goes on to the next step.
+    fn go_on(&mut self, id: u64, step: Option<Step>, now: Now) {
+        let Some(pulling) = self.pulls.active.get_mut(&id) else {
+            return;
+        };
+        pulling.tries = 0;
+        let next = step.or_else(|| {
+            if !pulling.wanted.is_empty() {
+                return Some(Step::Fetching);
+            }
+            let (slot, after) = pulling.differing.pop_front()?;
+            Some(Step::Listing { slot, after })
+        });
+        match next {
+            Some(step) => {
+                pulling.step = step;
+                self.ask_pull(id, now.mono);
+            }
+            None => self.end_pull(id, now),
+        }
+    }
+
+    pub(super) fn on_pull(&mut self, from: NodeId, message: Pull, now: Now) {
+        match message {
+            Pull::Compare {
+                id,
+                slots,
+                view,
+                sums,
+            } => {
+                self.on_compare(from, (id, view), &slots, sums);
+            }
+            Pull::List { id, slot, after } => self.on_list(from, id, slot, after.as_ref()),
+            Pull::Fetch { id, keys } => self.on_fetch(from, id, &keys),
+            Pull::Differ { id, slots, sealed } => self.on_differ(from, id, slots, sealed, now),
+            Pull::Listing { id, entries, more } => self.on_listing(from, id, entries, more, now),
+            Pull::Entries { id, entries } => self.on_entries(from, id, entries, now),
+            Pull::Caught { slots } => {
+                if slots == self.views.shared_with(&from) {
+                    self.peers.set_caught_up(&from, true);
+                }
+            }
+            Pull::Please => {
+                self.pulls.forget(&from);
+                self.schedule_pulls(now.mono);
+            }
+        }
+    }
+
+    fn on_differ(&mut self, from: NodeId, id: u64, slots: Vec<u16>, sealed: bool, now: Now) {
+        let Some(pulling) = self.pulls.own(from, id, &Step::Comparing) else {
+            return;
+        };
+        if matches!(pulling.purpose, Purpose::Fill { .. }) && !sealed {
+            // The source still votes in the old view; it hears of the new one.
+            self.pulls.active.remove(&id);
+            return self.exchange_views(from);
+        }
+        pulling.differing = slots.into_iter().map(|slot| (slot, None)).collect();
+        self.go_on(id, None, now);
+    }
+
+    fn on_listing(
+        &mut self,
+        from: NodeId,
+        id: u64,
+        entries: Vec<(Key, Version)>,
+        more: bool,
+        now: Now,
+    ) {
+        let active = self.pulls.active.get_mut(&id);
+        let Some(pulling) = active.filter(|pulling| pulling.source == from) else {
+            return;
+        };
+        let Step::Listing { slot, after } = pulling.step.clone() else {
+            return;
+        };
+        let last = entries.last().map(|(key, _)| key.clone());
+        if last.is_none() || last <= after {
+            return self.go_on(id, None, now);
+        }
+        let index = &self.index;
+        let newer = entries
+            .into_iter()
+            .filter(|(key, version)| key.slot().number() == slot && *version > index.version(key));
+        pulling.wanted.extend(newer.map(|(key, _)| key));
+        if more {
+            // What is wanted of this page is fetched before the next is
+            // listed: no more than a page is ever remembered.
+            pulling.differing.push_front((slot, last));
+        }
+        self.go_on(id, None, now);
+    }
+
+    fn on_entries(&mut self, from: NodeId, id: u64, entries: Vec<(Key, Entry)>, now: Now) {
+        let Some(pulling) = self.pulls.own(from, id, &Step::Fetching) else {
+            return;
+        };
+        if entries.is_empty() {
+            // The source has it no more.
+            pulling.wanted.pop_front();
+        }
+        let mut writes: Vec<Write> = Vec::new();
+        for (key, entry) in entries {
+            pulling.wanted.retain(|wanted| *wanted != key);
+            let believed = self.clock.observe(entry.version, now.unix_ms);
+            if believed && entry.version > self.index.version(&key) {
+                self.index.set(&key, Some(Meta::of(&key, &entry)));
+                writes.push(entry_write(&key, &entry));
+            }
+        }
+        if writes.is_empty() {
+            return self.go_on(id, None, now);
+        }
+        pulling.step = Step::Keeping;
+        pulling.resend_at = now.mono + Duration::from_secs(60);
+        self.store(StoreOp::Commit(writes), Pending::Pulled { pull: id });
+    }
+
+    /// A batch is durable.
+    pub(super) fn on_pulled_kept(&mut self, id: u64, kept: bool, now: Now) {
+        if kept {
+            self.go_on(id, None, now);
+        } else {
+            self.pulls.active.remove(&id);
+        }
+    }
+
+    fn end_pull(&mut self, id: u64, now: Now) {
+        let Some(pulling) = self.pulls.active.remove(&id) else {
+            return;
+        };
+        self.counters.add("pulls_done");
+        let Pulling {
+            source,
+            slots,
+            purpose,
+            ..
+        } = pulling;
+        match purpose {
+            Purpose::Learn { change } => {
+                let message = Message::View(ViewMessage::Learned { change });
+                self.send(source, Lane::Control, message);
+            }
+            Purpose::Fill { view } => self.on_filled(source, slots, view, now),
+            Purpose::CatchUp => {
+                self.pulls.pulled.insert(source, slots.clone());
+                let message = Message::Pull(Pull::Caught { slots });
+                self.send(source, Lane::Repair, message);
+            }
+        }
+        self.start_pulls(now.mono);
+    }
+
+    fn filled_from(&self, view: u64, slots: &SlotSet) -> Option<&BTreeSet<NodeId>> {
+        let mut all = self.pulls.filled_from.iter();
+        all.find(|(own, own_slots, _)| (*own, own_slots) == (view, slots))
+            .map(|(_, _, done)| done)
+    }
+
+    fn on_filled(&mut self, source: NodeId, slots: SlotSet, view: u64, now: Now) {
+        let Some((_, state)) = self
+            .views
+            .unfilled()
+            .into_iter()
+            .find(|(own, state)| *own == slots && state.view.number == view)
+        else {
+            return;
+        };
+        let mut done = self.filled_from(view, &slots).cloned().unwrap_or_default();
+        done.insert(source);
+        let filled_from = &mut self.pulls.filled_from;
+        filled_from.retain(|(own, own_slots, _)| (*own, own_slots) != (view, &slots));
+        let (from, need) = state.fill_from(&self.own);
+        #[cfg(planted_bugs)]
+        let need = if crate::planted::is("fill_from_one") {
+            1
+        } else {
+            need
+        };
+        if from.iter().filter(|source| done.contains(*source)).count() < need {
+            filled_from.push((view, slots, done));
+            return;
+        }
+        self.views.set_filled(&slots, view);
+        self.save_views(Vec::new());
+        self.review(now);
+    }
+
+    pub(super) fn on_pull_timeout(&mut self, now: Now) {
+        let due = self.pulls.active.iter();
+        let due = due.filter(|(_, pulling)| pulling.resend_at <= now.mono);
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(pulling) = self.pulls.active.get_mut(&id) else {
+                continue;
+            };
+            pulling.tries += 1;
+            if pulling.tries > TRY_COUNT_MAX {
+                self.counters.add("pulls_failed");
+                self.pulls.active.remove(&id);
+            } else {
+                self.ask_pull(id, now.mono);
+            }
+        }
+        if self.pulls.review_at.is_some_and(|at| at <= now.mono) {
+            self.ask_to_catch_up();
+            self.confirm_views();
+            self.schedule_pulls(now.mono);
+        }
+    }
+
+    /// Asks fellow voters that are behind to pull.
+    fn ask_to_catch_up(&mut self) {
+        for peer in self.views.co_voters() {
+            if self.peers.is_alive(&peer) && !self.peers.has_caught_up(&peer) {
+                self.send(peer, Lane::Repair, Message::Pull(Pull::Please));
+            }
+        }
+    }
+}
+
+impl Pulls {
+    fn own(&mut self, from: NodeId, id: u64, step: &Step) -> Option<&mut Pulling> {
+        let pulling = self.active.get_mut(&id)?;
+        (pulling.source == from && pulling.step == *step).then_some(pulling)
+    }
+}

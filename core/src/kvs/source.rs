@@ -1,0 +1,138 @@
+//! The source's side of a pull: it answers, and remembers nothing between
+//! two questions.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::Kvs;
+use super::entry::Entry;
+use super::key::{Key, Slot};
+use super::message::{Message, Pull};
+use super::slots::SlotSet;
+use super::storage::Pending;
+use crate::event::Lane;
+use crate::id::NodeId;
+
+/// Keys in one listing.
+const LISTING_COUNT_MAX: usize = 512;
+/// Bytes of keys in one listing.
+const LISTING_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of entries in one answer; a longer one travels alone.
+const ENTRIES_BYTES_MAX: u64 = 256 * 1024;
+/// Fetches answered at once; further ones are dropped, and asked again.
+const FETCH_COUNT_MAX: usize = 64;
+
+/// Fetches that wait for storage.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    active: BTreeMap<u64, Fetch>,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    to: NodeId,
+    id: u64,
+    missing: usize,
+    entries: Vec<(Key, Entry)>,
+}
+
+impl Kvs {
+    pub(super) fn on_compare(
+        &mut self,
+        from: NodeId,
+        (id, view): (u64, u64),
+        slots: &SlotSet,
+        sums: Vec<(u16, u64)>,
+    ) {
+        if !slots.is_valid() {
+            return self.counters.add("kvs_malformed");
+        }
+        let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
+        let own = self.index.sums(slots).into_iter();
+        let differing = own.filter(|(slot, sum)| theirs.get(slot) != Some(sum));
+        let message = Pull::Differ {
+            id,
+            slots: differing.map(|(slot, _)| slot).collect(),
+            sealed: self.views.is_past(slots, view),
+        };
+        self.send(from, Lane::Repair, Message::Pull(message));
+    }
+
+    pub(super) fn on_list(&mut self, from: NodeId, id: u64, slot: u16, after: Option<&Key>) {
+        let Some(slot) = Slot::new(slot) else {
+            return self.counters.add("kvs_malformed");
+        };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut more = false;
+        for (key, version) in self.index.list(slot, after) {
+            if entries.len() >= LISTING_COUNT_MAX || bytes >= LISTING_BYTES_MAX {
+                more = true;
+                break;
+            }
+            bytes += key.as_str().len() + 24;
+            entries.push((key.clone(), version));
+        }
+        let message = Pull::Listing { id, entries, more };
+        self.send(from, Lane::Repair, Message::Pull(message));
+    }
+
+    pub(super) fn on_fetch(&mut self, from: NodeId, id: u64, keys: &[Key]) {
+        if self.fetches.active.len() >= FETCH_COUNT_MAX {
+            return self.counters.add("fetches_dropped");
+        }
+        let mut bytes = 0;
+        let mut chosen: Vec<Key> = Vec::new();
+        for key in keys {
+            let Some(meta) = self.index.get(key) else {
+                continue;
+            };
+            bytes += meta.bytes();
+            if bytes > ENTRIES_BYTES_MAX && !chosen.is_empty() {
+                break;
+            }
+            chosen.push(key.clone());
+        }
+        let fetch = Fetch {
+            to: from,
+            id,
+            missing: chosen.len(),
+            entries: Vec::new(),
+        };
+        if chosen.is_empty() {
+            return self.answer_fetch(fetch);
+        }
+        let number = self.new_id();
+        self.fetches.active.insert(number, fetch);
+        for key in chosen {
+            let fetch = number;
+            let pending = Pending::Fetched {
+                fetch,
+                key: key.clone(),
+            };
+            self.read(&key, pending);
+        }
+    }
+
+    /// Storage gave one of the entries.
+    pub(super) fn on_fetched(&mut self, number: u64, key: Key, entry: Option<Entry>) {
+        let Some(fetch) = self.fetches.active.get_mut(&number) else {
+            return;
+        };
+        fetch.missing = fetch.missing.saturating_sub(1);
+        fetch.entries.extend(entry.map(|entry| (key, entry)));
+        if fetch.missing == 0
+            && let Some(fetch) = self.fetches.active.remove(&number)
+        {
+            self.answer_fetch(fetch);
+        }
+    }
+
+    fn answer_fetch(&mut self, fetch: Fetch) {
+        let Fetch {
+            to, id, entries, ..
+        } = fetch;
+        let message = Pull::Entries { id, entries };
+        self.send(to, Lane::Repair, Message::Pull(message));
+    }
+}

@@ -1,0 +1,105 @@
+//! A voter's side of reads and writes.
+
+use super::Kvs;
+use super::entry::Entry;
+use super::key::{Key, VALUE_LEN_MAX};
+use super::message::{Message, Vote, VoteError};
+use super::storage::{Pending, Then};
+use super::version::Version;
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::time::Now;
+
+impl Kvs {
+    pub(super) fn on_vote(&mut self, from: NodeId, vote: Vote, now: Now) {
+        match vote {
+            Vote::Write {
+                id,
+                view,
+                key,
+                entry,
+            } => {
+                self.on_write(from, (id, view), key, &entry, now);
+            }
+            Vote::Wrote { id, view } => self.on_wrote(from, id, view, now),
+            Vote::Read {
+                id,
+                view,
+                key,
+                have,
+            } => self.on_read(from, (id, view), &key, have),
+            Vote::ReadDone { id, view, newer } => self.on_read_done(from, (id, view), newer, now),
+            Vote::Refused { id, why } => self.on_refused(from, id, why, now),
+            Vote::Copy { key, entry } => {
+                if self.clock.observe(entry.version, now.unix_ms) {
+                    self.take_copy(key, &entry, now);
+                }
+            }
+        }
+    }
+
+    fn on_write(
+        &mut self,
+        from: NodeId,
+        (id, view): (u64, u64),
+        key: Key,
+        entry: &Entry,
+        now: Now,
+    ) {
+        if let Some(why) = self.objection(&key, view) {
+            return self.refuse(from, id, why);
+        }
+        let fits = entry
+            .value
+            .as_ref()
+            .is_none_or(|value| value.len() <= VALUE_LEN_MAX);
+        if !fits || !self.clock.observe(entry.version, now.unix_ms) {
+            return self.refuse(from, id, VoteError::Clock);
+        }
+        let held = self.index.version(&key);
+        if held > entry.version {
+            return self.refuse(from, id, VoteError::Newer(held));
+        }
+        // The same version again is kept again: only so is it surely durable
+        // when the vote leaves.
+        self.keep(key, entry, Then::Vote { to: from, id, view }, now);
+    }
+
+    fn on_read(&mut self, from: NodeId, (id, view): (u64, u64), key: &Key, have: Version) {
+        if let Some(why) = self.objection(key, view) {
+            return self.refuse(from, id, why);
+        }
+        if self.index.version(key) > have {
+            self.read(key, Pending::VoteRead { to: from, id, view });
+        } else {
+            let newer = None;
+            let vote = Vote::ReadDone { id, view, newer };
+            self.send(from, Lane::Kv, Message::Vote(vote));
+        }
+    }
+
+    /// Why this node does not vote on a key in this view, if it does not.
+    fn objection(&self, key: &Key, view: u64) -> Option<VoteError> {
+        let slot = key.slot();
+        if self.votes_in(slot, view) {
+            return None;
+        }
+        if self.views.get(slot).view.number == view {
+            return Some(VoteError::NotReady);
+        }
+        Some(VoteError::View(self.views.known_of(slot)))
+    }
+
+    fn refuse(&mut self, to: NodeId, id: u64, why: VoteError) {
+        self.counters.add("votes_refused");
+        let vote = Vote::Refused { id, why };
+        self.send(to, Lane::Kv, Message::Vote(vote));
+    }
+
+    /// Keeps an entry from elsewhere if it is newer than what is held.
+    pub(super) fn take_copy(&mut self, key: Key, entry: &Entry, now: Now) {
+        if entry.version > self.index.version(&key) {
+            self.keep(key, entry, Then::Rest, now);
+        }
+    }
+}

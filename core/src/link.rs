@@ -1,0 +1,676 @@
+//! Links: how frames reach other peers, and which way is best.
+//!
+//! A peer is reached by a **direct** link (WebRTC) where there is one, else by
+//! a sealed **circuit** through a relay that both are attached to. Everything
+//! works over circuits at once; direct links come up behind them. This layer
+//! knows nothing of rings or keys.
+
+mod circuit;
+mod direct;
+mod frame;
+mod lanes;
+mod peer;
+mod relay;
+mod seal;
+mod signal;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use self::circuit::{Arrival, Circuits};
+use self::direct::{DirectEvent, Directs};
+use self::frame::Frame;
+use self::lanes::Lanes;
+use self::peer::{Peer, Probe};
+use self::relay::{RelayEvent, Relays};
+use self::signal::SignalError;
+use crate::attach::{FromRelay, ToRelay};
+use crate::counter::Counters;
+use crate::event::{Description, Lane, LinkId, Output};
+use crate::id::NodeId;
+use crate::identity::{Identity, Network, Record};
+use crate::rng::Rng;
+use crate::status::{LinkKind, LinkStatus, RelayStatus};
+use crate::time::{Instant, Now};
+
+/// Peers of which a node keeps a record. Beyond it the ones without a path
+/// that were heard of longest ago are forgotten.
+const PEER_COUNT_MAX: usize = 4096;
+
+/// What this node is, as every part of this layer needs it.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(crate) identity: Identity,
+    pub(crate) network: Network,
+    pub(crate) record: Record,
+    pub(crate) rng: Rng,
+}
+
+/// What this layer tells the node.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// A way to a peer is open; its record is right.
+    Up { peer: NodeId },
+    /// The last way to a peer closed.
+    Down { peer: NodeId, cause: DownCause },
+    /// A relay took this node in; its own member is a way into the ring.
+    Attached { member: NodeId },
+    /// A whole message from a peer.
+    Message { peer: NodeId, bytes: Vec<u8> },
+    /// A signed description is to be brought to a peer.
+    Signal { to: NodeId, bytes: Vec<u8> },
+    /// The set of paths changed.
+    Changed,
+    /// Something a person should read.
+    Trouble(String),
+}
+
+/// Why the last way to a peer closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DownCause {
+    /// Its transport closed, or its relay says that it is gone.
+    Closed,
+    /// It does not answer.
+    Silent,
+    /// The way was lost, which says nothing about the peer.
+    Lost,
+}
+
+/// Nothing can be sent to a peer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendError {
+    /// No way to it is known.
+    NoPath,
+    /// The way is full: too much waits already.
+    Full,
+}
+
+/// All links of a node.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) me: Me,
+    relays: Relays,
+    circuits: Circuits,
+    directs: Directs,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Open driver links.
+    lanes: BTreeMap<LinkId, Lanes>,
+    watched: BTreeSet<NodeId>,
+    link_count: u64,
+    pub(crate) outputs: VecDeque<Output>,
+    events: VecDeque<LinkEvent>,
+    pub(crate) counters: Counters,
+}
+
+impl Links {
+    pub(crate) fn new(me: Me, relays: &[String], direct_budget: usize, now: Instant) -> Self {
+        Self {
+            me,
+            relays: Relays::new(relays, now),
+            circuits: Circuits::default(),
+            directs: Directs::new(direct_budget),
+            peers: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            link_count: 0,
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// Keeps a record that was verified. A newer epoch ends all that was held
+    /// with the older one. Returns whether it is news.
+    pub(crate) fn learn(&mut self, record: &Record, now: Instant) -> bool {
+        let id = record.id();
+        if id == self.me.identity.id() {
+            return false;
+        }
+        match self.peers.get_mut(&id) {
+            Some(peer) if peer.record.facts().epoch >= record.facts().epoch => false,
+            Some(_) => {
+                self.end_peer(&id, DownCause::Closed);
+                self.peers.insert(id, Peer::new(record.clone(), now));
+                true
+            }
+            None => {
+                self.make_room();
+                self.peers.insert(id, Peer::new(record.clone(), now));
+                true
+            }
+        }
+    }
+
+    /// The newest record known of a peer.
+    pub(crate) fn record(&self, peer: &NodeId) -> Option<&Record> {
+        self.peers.get(peer).map(|peer| &peer.record)
+    }
+
+    /// Whether a way to a peer is open.
+    pub(crate) fn is_up(&self, peer: &NodeId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.up)
+    }
+
+    /// Whether a message to a peer would find a way, or could try one.
+    pub(crate) fn can_send(&self, peer: &NodeId, now: Instant) -> bool {
+        self.directs.link(peer).is_some() || self.circuits.has(peer) || self.can_open(peer, now)
+    }
+
+    /// Round-trip time-out of a peer, for those who wait for its answers.
+    pub(crate) fn timeout(&self, peer: &NodeId) -> core::time::Duration {
+        self.peers.get(peer).map_or_else(
+            || crate::rtt::Rtt::default().timeout(),
+            |peer| peer.rtt.timeout(),
+        )
+    }
+
+    /// Sends a message by the best way there is.
+    ///
+    /// # Errors
+    /// When there is none, or it is full. Nothing was sent then.
+    pub(crate) fn send(
+        &mut self,
+        to: &NodeId,
+        lane: Lane,
+        message: &[u8],
+        now: Now,
+    ) -> Result<(), SendError> {
+        let peer = self.peers.get_mut(to).ok_or(SendError::NoPath)?;
+        peer.message_count = peer.message_count.wrapping_add(1);
+        let frames = frame::split(message, peer.message_count);
+        for frame in frames {
+            self.send_frame(to, lane, frame, now)?;
+        }
+        Ok(())
+    }
+
+    fn send_frame(
+        &mut self,
+        to: &NodeId,
+        lane: Lane,
+        frame: Vec<u8>,
+        now: Now,
+    ) -> Result<(), SendError> {
+        let kind = if self.directs.link(to).is_some() {
+            LinkKind::Direct
+        } else {
+            LinkKind::Relay
+        };
+        if let Some(peer) = self.peers.get_mut(to) {
+            peer.traffic(kind).sent += frame.len() as u64;
+        }
+        if let Some(link) = self.directs.link(to) {
+            return self.push(link, lane, frame);
+        }
+        if self.circuits.has(to) {
+            let sent = self.circuits.send(to, lane, frame, now.mono);
+            self.flush_circuits();
+            return sent.map_err(|_| SendError::Full);
+        }
+        if !self.can_open(to, now.mono) {
+            return Err(SendError::NoPath);
+        }
+        let (Some(via), Some(peer)) = (self.relays.attached(), self.peers.get(to)) else {
+            return Err(SendError::NoPath);
+        };
+        let opened = self
+            .circuits
+            .open(&mut self.me, &peer.record, via, lane, frame, now);
+        self.flush_circuits();
+        opened.map_err(|_| SendError::Full)
+    }
+
+    /// Chooses the peers that are to have direct links.
+    pub(crate) fn want(&mut self, peers: BTreeSet<NodeId>) {
+        self.directs.want(peers);
+    }
+
+    /// Chooses the peers whose silence is to be noticed.
+    pub(crate) fn watch(&mut self, peers: BTreeSet<NodeId>) {
+        self.watched = peers;
+    }
+
+    /// Says goodbye to all, and closes everything.
+    pub(crate) fn leave(&mut self, now: Now) {
+        let open: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.up)
+            .map(|(id, _)| *id)
+            .collect();
+        for peer in open {
+            let _ = self.send_frame(&peer, Lane::Control, Frame::Bye.encode(&[]), now);
+        }
+    }
+
+    /// The network is back, or time jumped: try everything at once.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.relays.hurry(now);
+    }
+
+    // ---- inputs ----
+
+    pub(crate) fn on_up(&mut self, link: LinkId, now: Now) {
+        if self.relays.owns(link) {
+            self.lanes.insert(link, Lanes::default());
+        } else if let Some(peer) = self.directs.on_up(link) {
+            self.lanes.insert(link, Lanes::default());
+            self.set_up(&peer, now.mono);
+            self.events.push_back(LinkEvent::Changed);
+            self.ping(&peer, now);
+        }
+    }
+
+    pub(crate) fn on_down(&mut self, link: LinkId, reason: &str, now: Instant) {
+        self.lanes.remove(&link);
+        if self.relays.owns(link) {
+            let rng = &mut self.me.rng;
+            self.relays.on_down(link, reason, rng, now);
+        } else if let Some(peer) = self.directs.on_down(&mut self.me, link, reason, now) {
+            self.counters.add("direct_closed");
+            self.events.push_back(LinkEvent::Changed);
+            self.settle_down(&peer, DownCause::Closed);
+        }
+        self.pump(now);
+    }
+
+    pub(crate) fn on_drained(&mut self, link: LinkId, lane: Lane, bytes: usize) {
+        if let Some(lanes) = self.lanes.get_mut(&link) {
+            lanes.drained(lane, bytes);
+        }
+        self.flush(link);
+    }
+
+    pub(crate) fn on_local(&mut self, description: Description, now: Now) {
+        let peer = self.directs.peer(description.link);
+        let record = peer
+            .and_then(|peer| self.peers.get(&peer))
+            .map(|peer| &peer.record);
+        self.directs.on_local(&self.me, description, record, now);
+        self.pump(now.mono);
+    }
+
+    /// A signed description, by whatever way it came.
+    pub(crate) fn on_signal(&mut self, bytes: &[u8], now: Now) {
+        let (peers, count) = (&self.peers, &mut self.link_count);
+        let result = self.directs.on_signal(
+            &mut self.me,
+            bytes,
+            |peer| peers.get(peer).map(|peer| &peer.record),
+            now,
+            || next_link(count),
+            &mut self.outputs,
+        );
+        match result {
+            Ok(()) => {}
+            Err(SignalError::Signature) => self.counters.add("signal_bad_signature"),
+            Err(SignalError::Epoch) => self.counters.add("signal_misaddressed"),
+            Err(SignalError::Expired) => self.counters.add("signal_expired"),
+            Err(SignalError::Text) => self.counters.add("signal_malformed"),
+        }
+    }
+
+    pub(crate) fn on_frame(&mut self, link: LinkId, bytes: &[u8], now: Now) {
+        if self.relays.owns(link) {
+            self.on_relay_frame(link, bytes, now);
+        } else if let Some(peer) = self.directs.peer(link) {
+            self.on_peer_frame(&peer, LinkKind::Direct, bytes, now);
+        }
+        self.pump(now.mono);
+    }
+
+    fn on_relay_frame(&mut self, link: LinkId, bytes: &[u8], now: Now) {
+        match FromRelay::decode(bytes) {
+            Ok((FromRelay::Deliver { from }, body)) if self.relays.is_attached(link) => {
+                self.on_delivery(link, from, body, now);
+            }
+            Ok((FromRelay::Gone { peer }, [])) if self.relays.is_attached(link) => {
+                self.on_gone(&peer, now.mono);
+            }
+            Ok((frame, [])) => {
+                let answer = self.relays.on_frame(&self.me, link, &frame, now.mono);
+                if let Some((lane, bytes)) = answer {
+                    let _ = self.push(link, lane, bytes);
+                }
+            }
+            _ => self.counters.add("relay_malformed"),
+        }
+    }
+
+    fn on_delivery(&mut self, link: LinkId, from: NodeId, body: &[u8], now: Now) {
+        let arrival = self.circuits.on_body(&mut self.me, link, from, body, now);
+        self.flush_circuits();
+        match arrival {
+            Arrival::Frame { opened, frame } => {
+                if let Some(record) = opened {
+                    self.learn_from_peer(&record, now.mono);
+                    self.set_up(&from, now.mono);
+                }
+                self.on_peer_frame(&from, LinkKind::Relay, &frame, now);
+            }
+            Arrival::Opened => {
+                self.set_up(&from, now.mono);
+                if self.directs.link(&from).is_none() {
+                    self.ping(&from, now);
+                }
+            }
+            Arrival::Stale(record) => {
+                if record.verify(&self.me.network).is_ok() {
+                    self.learn(&record, now.mono);
+                }
+                self.settle_down(&from, DownCause::Closed);
+            }
+            Arrival::Reset => self.settle_down(&from, DownCause::Closed),
+            Arrival::Nothing => {}
+            Arrival::Bad => self.counters.add("circuit_refused"),
+        }
+    }
+
+    /// A record that came with its owner's own handshake: an older epoch
+    /// there is impossible unless this node was lied to about a newer one.
+    fn learn_from_peer(&mut self, record: &Record, now: Instant) {
+        let id = record.id();
+        let same = self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| peer.record.facts().epoch == record.facts().epoch);
+        if !same {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                let was_up = core::mem::replace(&mut peer.up, false);
+                self.directs.forget(&id, &mut self.outputs);
+                if was_up {
+                    let cause = DownCause::Closed;
+                    self.events.push_back(LinkEvent::Down { peer: id, cause });
+                }
+            } else {
+                self.make_room();
+            }
+            self.peers.insert(id, Peer::new(record.clone(), now));
+        }
+    }
+
+    fn on_gone(&mut self, peer: &NodeId, now: Instant) {
+        self.circuits.close(peer);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.gone_at = Some(now);
+        }
+        self.settle_down(peer, DownCause::Closed);
+    }
+
+    fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        peer.heard_at = now.mono;
+        peer.gone_at = None;
+        peer.traffic(kind).received += bytes.len() as u64;
+        let Ok((frame, body)) = Frame::decode(bytes) else {
+            self.counters.add("frame_malformed");
+            return;
+        };
+        match frame {
+            Frame::Message => self.events.push_back(LinkEvent::Message {
+                peer: *from,
+                bytes: body.to_vec(),
+            }),
+            Frame::Fragment {
+                message,
+                index,
+                count,
+            } => match peer.assembly.add(message, index, count, body) {
+                Ok(Some(bytes)) => self
+                    .events
+                    .push_back(LinkEvent::Message { peer: *from, bytes }),
+                Ok(None) => {}
+                Err(_) => self.counters.add("frame_malformed"),
+            },
+            Frame::Ping { nonce } => {
+                let pong = Frame::Pong { nonce }.encode(&[]);
+                let _ = self.send_frame(from, Lane::Control, pong, now);
+            }
+            Frame::Pong { nonce } => peer.on_pong(nonce, now.mono),
+            Frame::Bye => {
+                self.end_peer(from, DownCause::Closed);
+                if let Some(peer) = self.peers.get_mut(from) {
+                    peer.gone_at = Some(now.mono);
+                }
+            }
+        }
+    }
+
+    // ---- timers ----
+
+    pub(crate) fn on_timeout(&mut self, now: Now) {
+        let count = &mut self.link_count;
+        let rng = &mut self.me.rng;
+        self.relays
+            .on_timeout(rng, now.mono, || next_link(count), &mut self.outputs);
+        for peer in self.circuits.on_timeout(now.mono) {
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.gone_at = Some(now.mono);
+            }
+            self.settle_down(&peer, DownCause::Silent);
+        }
+        self.flush_circuits();
+        self.start_direct(now.mono);
+        self.probe(now);
+        self.pump(now.mono);
+    }
+
+    /// Starts wanted direct links that are due.
+    pub(crate) fn start_direct(&mut self, now: Instant) {
+        let (peers, count) = (&self.peers, &mut self.link_count);
+        self.directs.on_timeout(
+            &mut self.me,
+            now,
+            |id| {
+                peers
+                    .get(id)
+                    .filter(|peer| peer.up)
+                    .map(|peer| &peer.record)
+            },
+            || next_link(count),
+            &mut self.outputs,
+        );
+    }
+
+    fn probe(&mut self, now: Now) {
+        for id in self.watched.clone() {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            match peer.probe(now.mono) {
+                Probe::Rest => {}
+                Probe::Ask => self.ping(&id, now),
+                Probe::GiveUp => {
+                    self.counters.add("peer_silent");
+                    self.end_peer(&id, DownCause::Silent);
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.gone_at = Some(now.mono);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let probes = self
+            .watched
+            .iter()
+            .filter_map(|id| self.peers.get(id))
+            .filter_map(Peer::probe_at);
+        let direct = self.directs.poll_timeout(&self.me, |id| {
+            self.peers
+                .get(id)
+                .filter(|peer| peer.up)
+                .map(|peer| &peer.record)
+        });
+        [
+            self.relays.poll_timeout(),
+            self.circuits.poll_timeout(),
+            direct,
+            probes.min(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // ---- what a person sees ----
+
+    pub(crate) fn link_status(&self) -> Vec<LinkStatus> {
+        let up = self.peers.iter().filter(|(_, peer)| peer.up);
+        up.map(|(id, peer)| {
+            let kind = match self.directs.link(id) {
+                Some(_) => LinkKind::Direct,
+                None => LinkKind::Relay,
+            };
+            peer.status(*id, kind)
+        })
+        .collect()
+    }
+
+    pub(crate) fn relay_status(&self) -> Vec<RelayStatus> {
+        self.relays.status()
+    }
+
+    // ---- details ----
+
+    fn can_open(&self, peer: &NodeId, now: Instant) -> bool {
+        self.relays.attached().is_some()
+            && self.peers.get(peer).is_some_and(|peer| !peer.is_gone(now))
+    }
+
+    fn ping(&mut self, to: &NodeId, now: Now) {
+        let [a, b, c, d, ..] = self.me.rng.next_u64().to_be_bytes();
+        let nonce = u32::from_be_bytes([a, b, c, d]);
+        if let Some(peer) = self.peers.get_mut(to) {
+            peer.ping_sent(nonce, now.mono);
+        }
+        let _ = self.send_frame(to, Lane::Control, Frame::Ping { nonce }.encode(&[]), now);
+    }
+
+    fn set_up(&mut self, id: &NodeId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.heard_at = now;
+            peer.gone_at = None;
+            if !core::mem::replace(&mut peer.up, true) {
+                self.events.push_back(LinkEvent::Up { peer: *id });
+                self.events.push_back(LinkEvent::Changed);
+            }
+        }
+    }
+
+    /// Says that a peer is down if no way to it is left.
+    fn settle_down(&mut self, id: &NodeId, cause: DownCause) {
+        if self.directs.link(id).is_some() || self.circuits.is_open(id) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(id)
+            && core::mem::replace(&mut peer.up, false)
+        {
+            peer.rest();
+            self.events.push_back(LinkEvent::Down { peer: *id, cause });
+            self.events.push_back(LinkEvent::Changed);
+        }
+    }
+
+    fn end_peer(&mut self, id: &NodeId, cause: DownCause) {
+        if let Some(link) = self.directs.link(id) {
+            self.lanes.remove(&link);
+        }
+        self.directs.forget(id, &mut self.outputs);
+        self.circuits.close(id);
+        self.settle_down(id, cause);
+    }
+
+    fn make_room(&mut self) {
+        if self.peers.len() < PEER_COUNT_MAX {
+            return;
+        }
+        let oldest = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.up)
+            .min_by_key(|(_, peer)| peer.heard_at);
+        if let Some(id) = oldest.map(|(id, _)| *id) {
+            self.circuits.close(&id);
+            self.directs.forget(&id, &mut self.outputs);
+            self.peers.remove(&id);
+        }
+    }
+
+    /// Carries what the parts of this layer have to say to one another.
+    fn pump(&mut self, now: Instant) {
+        while let Some(event) = self.relays.events.pop_front() {
+            match event {
+                RelayEvent::Attached { member } => {
+                    self.learn(&member, now);
+                    let member = member.id();
+                    self.events.push_back(LinkEvent::Attached { member });
+                    for peer in self.peers.values_mut() {
+                        peer.gone_at = None;
+                    }
+                }
+                RelayEvent::Lost { link } => {
+                    self.lanes.remove(&link);
+                    self.counters.add("relay_lost");
+                    for peer in self.circuits.close_via(link) {
+                        self.settle_down(&peer, DownCause::Lost);
+                    }
+                }
+                RelayEvent::Trouble(words) => self.events.push_back(LinkEvent::Trouble(words)),
+            }
+            self.events.push_back(LinkEvent::Changed);
+        }
+        while let Some(event) = self.directs.events.pop_front() {
+            match event {
+                DirectEvent::Signal { to, bytes } => {
+                    self.events.push_back(LinkEvent::Signal { to, bytes });
+                }
+                DirectEvent::Failed { peer, reason } => {
+                    self.counters.add("direct_failed");
+                    let words = format!("no direct link to {}: {reason}", peer.short());
+                    self.events.push_back(LinkEvent::Trouble(words));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, link: LinkId, lane: Lane, bytes: Vec<u8>) -> Result<(), SendError> {
+        let lanes = self.lanes.get_mut(&link).ok_or(SendError::NoPath)?;
+        let pushed = lanes.push(lane, bytes);
+        self.flush(link);
+        pushed.map_err(|_| {
+            self.counters.add("lane_full");
+            SendError::Full
+        })
+    }
+
+    fn flush(&mut self, link: LinkId) {
+        let Some(lanes) = self.lanes.get_mut(&link) else {
+            return;
+        };
+        while let Some((lane, bytes)) = lanes.pop() {
+            self.outputs.push_back(Output::Send { link, lane, bytes });
+        }
+    }
+
+    fn flush_circuits(&mut self) {
+        for forward in core::mem::take(&mut self.circuits.forwards) {
+            let frame = ToRelay::forward(forward.to, &forward.body);
+            let _ = self.push(forward.via, forward.lane, frame);
+        }
+    }
+}
+
+fn next_link(count: &mut u64) -> LinkId {
+    *count += 1;
+    LinkId(*count)
+}

@@ -1,0 +1,359 @@
+//! Negotiation of direct links: who offers, what is believed, when to give up
+//! and when to try again. Drivers only carry it out.
+//!
+//! A page always offers to a durable node, so that the native end becomes the
+//! DTLS client; between two of one class the lower id offers. With one
+//! offerer for each pair there is no glare.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Me;
+use super::signal::{LIFETIME_MS, Signal, SignalError, SignedSignal, is_usable};
+use crate::event::{Description, DescriptionKind, Dial, LinkId, Output, Role};
+use crate::id::NodeId;
+use crate::identity::Record;
+use crate::status::Class;
+use crate::time::{Instant, Now};
+use crate::wire;
+
+/// How long an attempt may take before it is given up.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause after a failure; it doubles each time.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Attempts under way at once: a page that joins a ring of many must not
+/// start all its connections in one instant.
+const ATTEMPT_COUNT_MAX: usize = 8;
+/// Offers remembered for each peer, so that none is taken twice.
+const SEEN_COUNT_MAX: usize = 8;
+
+/// All direct links and attempts of a node.
+#[derive(Debug)]
+pub(super) struct Directs {
+    /// The most connections this node holds at once; zero where the driver
+    /// has none.
+    budget: usize,
+    peers: BTreeMap<NodeId, Pair>,
+    links: BTreeMap<LinkId, NodeId>,
+    wanted: BTreeSet<NodeId>,
+    pub(super) events: VecDeque<DirectEvent>,
+}
+
+/// What the rest of the node should know.
+#[derive(Debug)]
+pub(super) enum DirectEvent {
+    /// A signed description is to be brought to a peer by any way.
+    Signal { to: NodeId, bytes: Vec<u8> },
+    /// An attempt failed.
+    Failed { peer: NodeId, reason: String },
+}
+
+#[derive(Debug)]
+struct Pair {
+    state: State,
+    failures: u32,
+    seen: VecDeque<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Idle {
+        try_at: Instant,
+    },
+    Trying {
+        link: LinkId,
+        attempt: u64,
+        deadline: Instant,
+    },
+    Up {
+        link: LinkId,
+    },
+}
+
+impl Directs {
+    pub(super) fn new(budget: usize) -> Self {
+        Self {
+            budget,
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The peers that this node should hold direct links to.
+    pub(super) fn want(&mut self, peers: BTreeSet<NodeId>) {
+        self.wanted = peers;
+    }
+
+    /// The open direct link to a peer.
+    pub(super) fn link(&self, peer: &NodeId) -> Option<LinkId> {
+        match self.peers.get(peer)?.state {
+            State::Up { link } => Some(link),
+            _ => None,
+        }
+    }
+
+    /// The peer at the other end of a link or attempt.
+    pub(super) fn peer(&self, link: LinkId) -> Option<NodeId> {
+        self.links.get(&link).copied()
+    }
+
+    /// Starts what is due, and gives up what takes too long. `reachable` are
+    /// the records of peers to whom a description can be brought.
+    pub(super) fn on_timeout<'a>(
+        &mut self,
+        me: &mut Me,
+        now: Instant,
+        reachable: impl Fn(&NodeId) -> Option<&'a Record>,
+        mut next_link: impl FnMut() -> LinkId,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        self.give_up_slow(me, now, outputs);
+        let mut trying = self.trying();
+        for peer in self.wanted.clone() {
+            if trying >= ATTEMPT_COUNT_MAX || self.links.len() >= self.budget {
+                break;
+            }
+            let due = self
+                .peers
+                .get(&peer)
+                .is_none_or(|pair| matches!(pair.state, State::Idle { try_at } if try_at <= now));
+            let Some(record) = reachable(&peer).filter(|record| due && me.offers_to(record)) else {
+                continue;
+            };
+            let link = next_link();
+            let attempt = me.rng.next_u64();
+            self.set(record.id(), link, attempt, now);
+            let role = Role::Offerer;
+            let to = Dial::Direct { peer, role };
+            outputs.push_back(Output::Dial { link, to });
+            trying += 1;
+        }
+    }
+
+    /// The driver has a description of its own.
+    pub(super) fn on_local(
+        &mut self,
+        me: &Me,
+        description: Description,
+        peer_record: Option<&Record>,
+        now: Now,
+    ) {
+        let Some((peer, record)) = self.peer(description.link).zip(peer_record) else {
+            return;
+        };
+        let Some(State::Trying { attempt, .. }) = self.peers.get(&peer).map(|pair| pair.state)
+        else {
+            return;
+        };
+        if !is_usable(description.kind, &description.text) {
+            return;
+        }
+        let signal = Signal {
+            from: me.identity.id(),
+            to: peer,
+            from_epoch: me.record.facts().epoch,
+            to_epoch: record.facts().epoch,
+            attempt,
+            kind: description.kind,
+            text: description.text,
+            expiry_ms: now.unix_ms.saturating_add(LIFETIME_MS),
+        };
+        let bytes = signal.sign(me);
+        self.events
+            .push_back(DirectEvent::Signal { to: peer, bytes });
+    }
+
+    /// A description came from a peer, by whatever way.
+    pub(super) fn on_signal<'a>(
+        &mut self,
+        me: &mut Me,
+        bytes: &[u8],
+        record: impl FnOnce(&NodeId) -> Option<&'a Record>,
+        now: Now,
+        next_link: impl FnMut() -> LinkId,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), SignalError> {
+        let signed: SignedSignal = wire::decode(bytes).map_err(|_| SignalError::Text)?;
+        let sender = record(&signed.signal.from).ok_or(SignalError::Epoch)?;
+        let signal = signed.verify(me, sender, now.unix_ms)?;
+        match signal.kind {
+            DescriptionKind::Offer if me.offers_to(sender) => Err(SignalError::Epoch),
+            DescriptionKind::Offer => {
+                self.on_offer(signal, now.mono, next_link, outputs);
+                Ok(())
+            }
+            DescriptionKind::Answer | DescriptionKind::Candidate => {
+                let state = self.peers.get(&signal.from).map(|pair| pair.state);
+                if let Some(State::Trying { link, attempt, .. }) = state
+                    && attempt == signal.attempt
+                {
+                    outputs.push_back(Output::Remote(Description {
+                        link,
+                        kind: signal.kind,
+                        text: signal.text,
+                    }));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_offer(
+        &mut self,
+        signal: Signal,
+        now: Instant,
+        mut next_link: impl FnMut() -> LinkId,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let peer = signal.from;
+        let pair = self.peers.entry(peer).or_insert_with(Pair::new);
+        if pair.seen.contains(&signal.attempt) {
+            return;
+        }
+        if pair.seen.len() >= SEEN_COUNT_MAX {
+            pair.seen.pop_front();
+        }
+        pair.seen.push_back(signal.attempt);
+        // The offerer begins anew: what this end still holds is dead to it.
+        if let State::Trying { link, .. } | State::Up { link } = pair.state {
+            self.links.remove(&link);
+            outputs.push_back(Output::Hangup { link });
+        } else if self.links.len() >= self.budget {
+            return;
+        }
+        let link = next_link();
+        self.set(peer, link, signal.attempt, now);
+        let role = Role::Answerer;
+        let to = Dial::Direct { peer, role };
+        outputs.push_back(Output::Dial { link, to });
+        outputs.push_back(Output::Remote(Description {
+            link,
+            kind: DescriptionKind::Offer,
+            text: signal.text,
+        }));
+    }
+
+    /// The driver opened a link. Returns the peer.
+    pub(super) fn on_up(&mut self, link: LinkId) -> Option<NodeId> {
+        let peer = self.peer(link)?;
+        let pair = self.peers.get_mut(&peer)?;
+        pair.state = State::Up { link };
+        pair.failures = 0;
+        Some(peer)
+    }
+
+    /// A link closed, or an attempt failed. Returns the peer of a link that
+    /// was open.
+    pub(super) fn on_down(
+        &mut self,
+        me: &mut Me,
+        link: LinkId,
+        reason: &str,
+        now: Instant,
+    ) -> Option<NodeId> {
+        let peer = self.links.remove(&link)?;
+        let pair = self.peers.get_mut(&peer)?;
+        let was_up = matches!(pair.state, State::Up { .. });
+        let pause = PAUSE_MIN * 2u32.saturating_pow(pair.failures.min(10));
+        pair.failures = pair.failures.saturating_add(1);
+        pair.state = State::Idle {
+            try_at: now + me.rng.jitter(pause.min(PAUSE_MAX)),
+        };
+        if !was_up {
+            self.events.push_back(DirectEvent::Failed {
+                peer,
+                reason: reason.into(),
+            });
+        }
+        was_up.then_some(peer)
+    }
+
+    /// Forgets a peer: it is gone, or began anew.
+    pub(super) fn forget(&mut self, peer: &NodeId, outputs: &mut VecDeque<Output>) {
+        if let Some(pair) = self.peers.remove(peer)
+            && let State::Trying { link, .. } | State::Up { link } = pair.state
+        {
+            self.links.remove(&link);
+            outputs.push_back(Output::Hangup { link });
+        }
+    }
+
+    /// When [`Self::on_timeout`] has something to do; `reachable` as there.
+    pub(super) fn poll_timeout<'a>(
+        &self,
+        me: &Me,
+        reachable: impl Fn(&NodeId) -> Option<&'a Record>,
+    ) -> Option<Instant> {
+        let room = self.trying() < ATTEMPT_COUNT_MAX && self.links.len() < self.budget;
+        let deadlines = self.peers.values().filter_map(|pair| match pair.state {
+            State::Trying { deadline, .. } => Some(deadline),
+            _ => None,
+        });
+        let starts = self.wanted.iter().filter_map(|peer| {
+            let try_at = match self.peers.get(peer).map(|pair| pair.state) {
+                None => Instant::default(),
+                Some(State::Idle { try_at }) => try_at,
+                Some(_) => return None,
+            };
+            let record = reachable(peer)?;
+            (room && me.offers_to(record)).then_some(try_at)
+        });
+        deadlines.chain(starts).min()
+    }
+
+    fn give_up_slow(&mut self, me: &mut Me, now: Instant, outputs: &mut VecDeque<Output>) {
+        let slow = self.peers.values().filter_map(|pair| match pair.state {
+            State::Trying { link, deadline, .. } if deadline <= now => Some(link),
+            _ => None,
+        });
+        for link in slow.collect::<Vec<_>>() {
+            outputs.push_back(Output::Hangup { link });
+            self.on_down(me, link, "no connection in time", now);
+        }
+    }
+
+    fn trying(&self) -> usize {
+        let trying = |pair: &&Pair| matches!(pair.state, State::Trying { .. });
+        self.peers.values().filter(trying).count()
+    }
+
+    fn set(&mut self, peer: NodeId, link: LinkId, attempt: u64, now: Instant) {
+        let pair = self.peers.entry(peer).or_insert_with(Pair::new);
+        let deadline = now + ATTEMPT_TIMEOUT;
+        pair.state = State::Trying {
+            link,
+            attempt,
+            deadline,
+        };
+        self.links.insert(link, peer);
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            state: State::Idle {
+                try_at: Instant::default(),
+            },
+            failures: 0,
+            seen: VecDeque::new(),
+        }
+    }
+}
+
+impl Me {
+    /// Whether this node is the one of the pair that makes the offer.
+    fn offers_to(&self, peer: &Record) -> bool {
+        match (self.record.facts().class, peer.facts().class) {
+            (Class::Transient, Class::Durable) => true,
+            (Class::Durable, Class::Transient) => false,
+            _ => self.identity.id() < peer.id(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a node knows of one other peer, and whether it still answers.
+
+use core::time::Duration;
+
+use super::frame::Assembly;
+use crate::id::NodeId;
+use crate::identity::Record;
+use crate::rtt::Rtt;
+use crate::status::{LinkKind, LinkStatus};
+use crate::time::Instant;
+
+/// A watched peer that says nothing for this long is asked.
+const IDLE: Duration = Duration::from_secs(2);
+/// How often it is asked before it is given up.
+const PING_COUNT_MAX: u32 = 4;
+/// For this long after a peer was found gone, no way to it is tried.
+const GONE: Duration = Duration::from_millis(500);
+
+/// One other peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) record: Record,
+    /// Whether [`LinkEvent::Up`](super::LinkEvent::Up) was said last.
+    pub(super) up: bool,
+    pub(super) rtt: Rtt,
+    pub(super) heard_at: Instant,
+    pub(super) gone_at: Option<Instant>,
+    pub(super) assembly: Assembly,
+    pub(super) message_count: u32,
+    ping: Option<Ping>,
+    relayed: Traffic,
+    direct: Traffic,
+}
+
+#[derive(Debug)]
+struct Ping {
+    nonce: u32,
+    sent_at: Instant,
+    count: u32,
+}
+
+/// Bytes of frames, by kind of path.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// What is to be done about a watched peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Rest,
+    Ask,
+    GiveUp,
+}
+
+impl Peer {
+    pub(super) fn new(record: Record, now: Instant) -> Self {
+        Self {
+            record,
+            up: false,
+            rtt: Rtt::default(),
+            heard_at: now,
+            gone_at: None,
+            assembly: Assembly::default(),
+            message_count: 0,
+            ping: None,
+            relayed: Traffic::default(),
+            direct: Traffic::default(),
+        }
+    }
+
+    pub(super) fn traffic(&mut self, kind: LinkKind) -> &mut Traffic {
+        match kind {
+            LinkKind::Relay => &mut self.relayed,
+            LinkKind::Direct => &mut self.direct,
+        }
+    }
+
+    pub(super) fn is_gone(&self, now: Instant) -> bool {
+        self.gone_at.is_some_and(|at| now.since(at) < GONE)
+    }
+
+    /// When [`Self::probe`] will have something to do.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        if !self.up {
+            return None;
+        }
+        Some(match &self.ping {
+            Some(ping) if ping.sent_at >= self.heard_at => ping.sent_at + self.rtt.timeout(),
+            _ => self.heard_at + IDLE,
+        })
+    }
+
+    /// What to do about a watched peer at this instant.
+    pub(super) fn probe(&mut self, now: Instant) -> Probe {
+        let due = self.probe_at().is_some_and(|at| at <= now);
+        match &self.ping {
+            _ if !due => Probe::Rest,
+            Some(ping) if ping.sent_at >= self.heard_at && ping.count >= PING_COUNT_MAX => {
+                Probe::GiveUp
+            }
+            _ => Probe::Ask,
+        }
+    }
+
+    pub(super) fn ping_sent(&mut self, nonce: u32, now: Instant) {
+        let unanswered = self
+            .ping
+            .as_ref()
+            .filter(|ping| ping.sent_at >= self.heard_at);
+        let count = unanswered.map_or(0, |ping| ping.count) + 1;
+        self.ping = Some(Ping {
+            nonce,
+            sent_at: now,
+            count,
+        });
+    }
+
+    pub(super) fn on_pong(&mut self, nonce: u32, now: Instant) {
+        if let Some(ping) = self.ping.take_if(|ping| ping.nonce == nonce) {
+            self.rtt.measure(now.since(ping.sent_at));
+        }
+    }
+
+    /// Forgets probes that nobody will answer.
+    pub(super) fn rest(&mut self) {
+        self.ping = None;
+    }
+
+    pub(super) fn status(&self, id: NodeId, kind: LinkKind) -> LinkStatus {
+        let traffic = match kind {
+            LinkKind::Relay => &self.relayed,
+            LinkKind::Direct => &self.direct,
+        };
+        LinkStatus {
+            peer: id,
+            kind,
+            rtt_ms: self.rtt.smoothed().map(|rtt| rtt.as_secs_f64() * 1000.0),
+            bytes_in: traffic.received,
+            bytes_out: traffic.sent,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The ways to the configured relays: dialled, attached, lost and dialled
+//! again, for ever.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Me;
+use crate::attach::{Attach, FromRelay, Refusal, ToRelay};
+use crate::event::{Dial, Lane, LinkId, Output};
+use crate::identity::Record;
+use crate::rng::Rng;
+use crate::status::{RelayState, RelayStatus};
+use crate::time::Instant;
+use crate::wire::PROTOCOL_VERSION;
+
+/// The first pause before a lost relay is dialled again; it doubles each time
+/// and is drawn evenly from its upper half.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long dialling and attaching may take together.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One configured relay.
+#[derive(Debug)]
+struct Relay {
+    url: String,
+    state: State,
+    failures: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { dial_at: Instant },
+    Attaching { link: LinkId, deadline: Instant },
+    Attached { link: LinkId },
+}
+
+/// What the rest of the node should know.
+#[derive(Debug)]
+pub(super) enum RelayEvent {
+    /// Attached; this is the relay's own member of the ring.
+    Attached { member: Record },
+    /// A way to a relay closed; circuits through the link are gone.
+    Lost { link: LinkId },
+    /// Something a person should read.
+    Trouble(String),
+}
+
+/// All configured relays.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    relays: Vec<Relay>,
+    pub(super) events: VecDeque<RelayEvent>,
+}
+
+impl Relays {
+    pub(super) fn new(urls: &[String], now: Instant) -> Self {
+        let relays = urls.iter().map(|url| Relay {
+            url: url.clone(),
+            state: State::Waiting { dial_at: now },
+            failures: 0,
+        });
+        Self {
+            relays: relays.collect(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The link to a relay that carries frames.
+    pub(super) fn attached(&self) -> Option<LinkId> {
+        self.relays.iter().find_map(|relay| match relay.state {
+            State::Attached { link } => Some(link),
+            _ => None,
+        })
+    }
+
+    /// Whether a link is one to a relay.
+    pub(super) fn owns(&self, link: LinkId) -> bool {
+        self.relays.iter().any(|relay| relay.link() == Some(link))
+    }
+
+    /// Whether frames from this link come from a relay that knows us.
+    pub(super) fn is_attached(&self, link: LinkId) -> bool {
+        let of =
+            |relay: &Relay| matches!(relay.state, State::Attached { link: own } if own == link);
+        self.relays.iter().any(of)
+    }
+
+    /// Takes in a frame of the relay itself; deliveries are not for here.
+    /// Returns what to send back.
+    pub(super) fn on_frame(
+        &mut self,
+        me: &Me,
+        link: LinkId,
+        frame: &FromRelay,
+        now: Instant,
+    ) -> Option<(Lane, Vec<u8>)> {
+        let relay = self
+            .relays
+            .iter_mut()
+            .find(|relay| relay.link() == Some(link))?;
+        match frame {
+            FromRelay::Challenge { version, nonce } => {
+                if *version != PROTOCOL_VERSION {
+                    let words = words(&relay.url, Refusal::Version);
+                    self.events.push_back(RelayEvent::Trouble(words));
+                }
+                let attach = Attach::new(nonce, &me.identity, &me.record, &me.network);
+                Some((Lane::Control, ToRelay::Attach(attach).encode()))
+            }
+            FromRelay::Welcome { member } => {
+                if !matches!(relay.state, State::Attaching { .. }) {
+                    return None;
+                }
+                if member.verify(&me.network).is_err() {
+                    let words = format!("relay {} has no member of this network", relay.url);
+                    self.events.push_back(RelayEvent::Trouble(words));
+                    return None;
+                }
+                relay.state = State::Attached { link };
+                relay.failures = 0;
+                let member = member.clone();
+                self.events.push_back(RelayEvent::Attached { member });
+                None
+            }
+            FromRelay::Refused(refusal) => {
+                let words = words(&relay.url, *refusal);
+                self.events.push_back(RelayEvent::Trouble(words));
+                relay.failures = relay.failures.max(6);
+                let _ = now;
+                None
+            }
+            FromRelay::Deliver { .. } | FromRelay::Gone { .. } => None,
+        }
+    }
+
+    /// A link to a relay closed, or could not be opened.
+    pub(super) fn on_down(&mut self, link: LinkId, reason: &str, rng: &mut Rng, now: Instant) {
+        let Some(relay) = self
+            .relays
+            .iter_mut()
+            .find(|relay| relay.link() == Some(link))
+        else {
+            return;
+        };
+        // Said once at the first failure, not at each of an endless row.
+        if relay.failures == 0 {
+            let words = format!("relay {}: {reason}; dialling again", relay.url);
+            self.events.push_back(RelayEvent::Trouble(words));
+        }
+        let pause = PAUSE_MIN * 2u32.saturating_pow(relay.failures.min(10));
+        relay.failures = relay.failures.saturating_add(1);
+        relay.state = State::Waiting {
+            dial_at: now + rng.jitter(pause.min(PAUSE_MAX)),
+        };
+        self.events.push_back(RelayEvent::Lost { link });
+    }
+
+    /// Dials what is due, and gives up what takes too long.
+    pub(super) fn on_timeout(
+        &mut self,
+        rng: &mut Rng,
+        now: Instant,
+        mut next_link: impl FnMut() -> LinkId,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let mut slow = Vec::new();
+        for relay in &mut self.relays {
+            match relay.state {
+                State::Waiting { dial_at } if dial_at <= now => {
+                    let link = next_link();
+                    let deadline = now + ATTACH_TIMEOUT;
+                    relay.state = State::Attaching { link, deadline };
+                    let to = Dial::Relay {
+                        url: relay.url.clone(),
+                    };
+                    outputs.push_back(Output::Dial { link, to });
+                }
+                State::Attaching { link, deadline } if deadline <= now => slow.push(link),
+                _ => {}
+            }
+        }
+        for link in slow {
+            outputs.push_back(Output::Hangup { link });
+            self.on_down(link, "no answer in time", rng, now);
+        }
+    }
+
+    /// Dials every lost relay at once: the network came back, or the clock
+    /// jumped.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            if let State::Waiting { dial_at } = &mut relay.state {
+                *dial_at = now;
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let times = self.relays.iter().filter_map(|relay| match relay.state {
+            State::Waiting { dial_at } => Some(dial_at),
+            State::Attaching { deadline, .. } => Some(deadline),
+            State::Attached { .. } => None,
+        });
+        times.min()
+    }
+
+    pub(super) fn status(&self) -> Vec<RelayStatus> {
+        let status = |relay: &Relay| RelayStatus {
+            url: relay.url.to_string(),
+            state: match relay.state {
+                State::Waiting { .. } => RelayState::Lost,
+                State::Attaching { .. } => RelayState::Connecting,
+                State::Attached { .. } => RelayState::Attached,
+            },
+        };
+        self.relays.iter().map(status).collect()
+    }
+}
+
+impl Relay {
+    fn link(&self) -> Option<LinkId> {
+        match self.state {
+            State::Waiting { .. } => None,
+            State::Attaching { link, .. } | State::Attached { link } => Some(link),
+        }
+    }
+}
+
+fn words(url: &str, refusal: Refusal) -> String {
+    format!("relay {url} refuses this node: {refusal}")
+}

@@ -1,0 +1,430 @@
+//! The node: links, ring and store, composed. It holds no algorithm.
+
+mod message;
+mod start;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use self::message::{Message, Routed};
+use self::start::{Memory, Start};
+use crate::config::{Config, ConfigError};
+use crate::counter::Counters;
+use crate::event::{Event, Input, Lane, Output};
+use crate::id::NodeId;
+use crate::identity::{Facts, Identity, Record};
+use crate::kvs::{Key, Kvs, KvsAction, Mode, Op, Reply, RequestError, RequestId};
+use crate::link::{DownCause, LinkEvent, Links, Me, SendError};
+use crate::ring::{Ring, RingAction};
+use crate::rng::Rng;
+use crate::status::{Class, Location, RingStatus, Status};
+use crate::time::Now;
+use crate::wire;
+
+/// Up to this many members, every pair holds a direct link.
+const FULL_MESH_MAX: usize = 32;
+/// Ways back to peers without a path, remembered at once; then all are
+/// forgotten, and found anew.
+const RETURN_COUNT_MAX: usize = 1024;
+
+/// A member of the ring: the pure machine that every driver drives.
+///
+/// Give it inputs and calls; after each, drain [`Node::poll_output`] until it
+/// says [`Output::Wait`].
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    start: Option<Start>,
+    links: Links,
+    ring: Ring,
+    kvs: Kvs,
+    /// The neighbour through which a peer without a path was heard last.
+    returns: BTreeMap<NodeId, NodeId>,
+    /// What was kept last, so that only changes are.
+    kept: Option<Memory>,
+    request_count: u64,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Node {
+    /// A node with an identity. The seed feeds all its randomness: it has to
+    /// be fresh and secret at every start.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense.
+    pub fn new(
+        identity: Identity,
+        config: Config,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut rng = Rng::from_seed(seed);
+        let facts = Facts {
+            epoch: config.epoch,
+            class: config.class,
+            name: config.name.clone(),
+        };
+        let record = identity.record(facts, &config.network);
+        let me = Me {
+            identity,
+            network: config.network.clone(),
+            record: record.clone(),
+            rng: rng.fork(),
+        };
+        let id = record.id();
+        let (start, outputs) = Start::begin();
+        Ok(Self {
+            links: Links::new(me, &config.relays, config.direct_budget, now.mono),
+            ring: Ring::new(record, config.network.clone(), None, rng.fork(), now.mono),
+            kvs: Kvs::new(id, config.class, rng.fork()),
+            config,
+            start: Some(start),
+            returns: BTreeMap::new(),
+            kept: None,
+            request_count: 0,
+            outputs,
+            counters: Counters::default(),
+        })
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.links.me.identity.id()
+    }
+
+    /// The node's own signed record.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.links.me.record
+    }
+
+    /// Reads a key. The answer is an [`Event::Reply`] with the id returned.
+    pub fn get(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
+        self.request(Op::Get { key, mode }, now)
+    }
+
+    /// Writes a key, at most 1 MiB.
+    pub fn put(&mut self, key: Key, value: Vec<u8>, mode: Mode, now: Now) -> RequestId {
+        let value = Some(value);
+        self.request(Op::Put { key, value, mode }, now)
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
+        let value = None;
+        self.request(Op::Put { key, value, mode }, now)
+    }
+
+    fn request(&mut self, op: Op, now: Now) -> RequestId {
+        self.request_count += 1;
+        let request = RequestId(self.request_count);
+        if self.ring.id().is_none() {
+            let reply = Reply::Failed(RequestError::NotJoined);
+            let event = Event::Reply { request, reply };
+            self.outputs.push_back(Output::Event(event));
+            return request;
+        }
+        self.kvs.request(request, op, now);
+        self.pump(now);
+        request
+    }
+
+    /// Leaves the ring in good order: neighbours know at once. The node takes
+    /// no further part; drain its outputs, then drop it.
+    pub fn leave(&mut self, now: Now) {
+        self.ring.leave();
+        self.pump(now);
+        self.links.leave(now);
+        self.pump(now);
+    }
+
+    /// The network is back, or the clock jumped: lost relays are dialled and
+    /// neighbours asked at once.
+    pub fn resume(&mut self, now: Now) {
+        self.links.hurry(now.mono);
+        self.handle_input(Input::Timeout, now);
+    }
+
+    /// Takes in one input. Never fails: what is wrong is counted.
+    pub fn handle_input(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Stored { token, result } => self.on_stored(token, result, now),
+            _ if self.start.is_some() => {}
+            Input::Frame { link, bytes } => self.links.on_frame(link, &bytes, now),
+            Input::Drained { link, lane, bytes } => self.links.on_drained(link, lane, bytes),
+            Input::LinkUp { link } => self.links.on_up(link, now),
+            Input::LinkDown { link, reason } => self.links.on_down(link, &reason, now.mono),
+            Input::Local(description) => self.links.on_local(description, now),
+            Input::Timeout => {
+                self.links.on_timeout(now);
+                self.ring.on_timeout(now.mono);
+                self.kvs.on_timeout(now);
+            }
+        }
+        self.pump(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        if let Some(output) = self.links.outputs.pop_front() {
+            return output;
+        }
+        if self.start.is_some() {
+            return Output::Wait(None);
+        }
+        let times = [
+            self.links.poll_timeout(),
+            self.ring.poll_timeout(),
+            self.kvs.poll_timeout(),
+        ];
+        Output::Wait(times.into_iter().flatten().min())
+    }
+
+    // ---- what a person sees ----
+
+    /// Everything about this node at a glance.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let counters = [
+            self.counters.iter().collect::<Vec<_>>(),
+            self.links.counters.iter().collect(),
+            self.ring.counters.iter().collect(),
+            self.kvs.counters.iter().collect(),
+        ];
+        Status {
+            id: self.id(),
+            epoch: self.config.epoch,
+            class: self.config.class,
+            name: self.config.name.clone(),
+            network: self.config.network.name().to_string(),
+            ring_id: self.ring.id().map(|id| id.to_string()),
+            ready: self.is_ready(),
+            predecessor: self.ring.predecessor(),
+            successors: self.ring.successors().to_vec(),
+            links: self.links.link_status(),
+            relays: self.links.relay_status(),
+            store: self.kvs.status(),
+            counters: counters.into_iter().flatten().collect(),
+        }
+    }
+
+    /// Whether this node is a member of a ring, and filled where it votes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.start.is_none() && self.ring.id().is_some() && self.kvs.is_ready()
+    }
+
+    /// The ring as this node knows it.
+    #[must_use]
+    pub fn ring_status(&self) -> RingStatus {
+        RingStatus {
+            ring_id: self.ring.id().map(|id| id.to_string()),
+            members: self.ring.status(),
+        }
+    }
+
+    /// Where a key lives, as far as this node knows.
+    #[must_use]
+    pub fn locate(&self, key: &Key) -> Location {
+        self.kvs.locate(key)
+    }
+
+    // ---- between the layers ----
+
+    /// Carries what the layers say to one another, until all is said.
+    fn pump(&mut self, now: Now) {
+        loop {
+            if let Some(event) = self.links.poll_event() {
+                self.on_link_event(event, now);
+            } else if let Some(action) = self.ring.actions.pop_front() {
+                self.on_ring_action(action, now);
+            } else if let Some(action) = self.kvs.actions.pop_front() {
+                self.on_kvs_action(action, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent, now: Now) {
+        match event {
+            LinkEvent::Up { peer } => {
+                self.returns.remove(&peer);
+                self.links.start_direct(now.mono);
+            }
+            LinkEvent::Down { peer, cause } => {
+                self.returns.retain(|_, via| *via != peer);
+                self.ring.on_down(&peer, cause != DownCause::Lost, now.mono);
+            }
+            LinkEvent::Attached { member } => {
+                if member != self.id() {
+                    self.ring.on_contact(member, now.mono);
+                }
+            }
+            LinkEvent::Message { peer, bytes } => self.on_bytes(peer, &bytes, now),
+            LinkEvent::Signal { to, bytes } => {
+                self.send(to, Lane::Control, Message::Signal(bytes), now);
+            }
+            LinkEvent::Changed => self.outputs.push_back(Output::Event(Event::Link)),
+            LinkEvent::Trouble(message) => {
+                self.outputs
+                    .push_back(Output::Event(Event::Trouble { message }));
+            }
+        }
+    }
+
+    fn on_ring_action(&mut self, action: RingAction, now: Now) {
+        match action {
+            RingAction::Send { to, message } => {
+                self.send(to, Lane::Control, Message::Ring(message), now);
+            }
+            RingAction::Learn(record) => {
+                self.links.learn(&record, now.mono);
+            }
+            RingAction::Changed => self.on_ring_changed(now),
+            RingAction::Differs { peer } => self.kvs.on_differs(peer),
+            RingAction::Trouble(message) => {
+                self.outputs
+                    .push_back(Output::Event(Event::Trouble { message }));
+            }
+        }
+    }
+
+    fn on_kvs_action(&mut self, action: KvsAction, now: Now) {
+        match action {
+            KvsAction::Send { to, lane, message } => {
+                let Some(ring) = self.ring.id() else {
+                    return;
+                };
+                let ring = ring.tag();
+                self.send(to, lane, Message::Kvs { ring, message }, now);
+            }
+            KvsAction::Store { token, op } => {
+                self.outputs.push_back(Output::Store { token, op });
+            }
+            KvsAction::Reply { request, reply } => {
+                let event = Event::Reply { request, reply };
+                self.outputs.push_back(Output::Event(event));
+            }
+        }
+        self.ring.views = self.kvs.views_digest();
+    }
+
+    fn on_ring_changed(&mut self, now: Now) {
+        let members = self.ring.members().alive();
+        let alive: BTreeMap<NodeId, Class> = members
+            .map(|(id, record)| (*id, record.facts().class))
+            .collect();
+        let near = self.ring.successors().first().copied();
+        let near = near.into_iter().chain(self.ring.predecessor());
+        self.links.watch(near.clone().collect());
+        let wanted: BTreeSet<NodeId> = if alive.len() < FULL_MESH_MAX {
+            alive.keys().copied().collect()
+        } else {
+            near.chain(self.ring.successors().iter().copied()).collect()
+        };
+        self.links.want(wanted);
+        self.links.start_direct(now.mono);
+        self.kvs.set_members(alive, now);
+        self.ring.views = self.kvs.views_digest();
+        self.keep_memory();
+        self.outputs.push_back(Output::Event(Event::Ring));
+    }
+
+    fn on_bytes(&mut self, peer: NodeId, bytes: &[u8], now: Now) {
+        match wire::decode::<Message>(bytes) {
+            Ok(Message::Routed(routed)) => self.on_routed(peer, routed, now),
+            Ok(message) => self.on_message(peer, message, now),
+            Err(_) => self.counters.add("message_malformed"),
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, now: Now) {
+        match message {
+            Message::Ring(message) => {
+                let Some(record) = self.links.record(&from).cloned() else {
+                    return self.counters.add("message_unknown_sender");
+                };
+                self.ring.on_message(&record, message, now.mono);
+            }
+            Message::Kvs { ring, message } => {
+                if self.ring.id().map(|id| id.tag()) != Some(ring) {
+                    return self.counters.add("message_other_ring");
+                }
+                self.kvs.set_timeout(&from, self.links.timeout(&from));
+                self.kvs.on_message(from, message, now);
+            }
+            Message::Signal(bytes) => self.links.on_signal(&bytes, now),
+            Message::Routed(_) => self.counters.add("message_malformed"),
+        }
+    }
+
+    /// Sends to a peer by its own path, else by way of the member nearest to
+    /// it that has one.
+    fn send(&mut self, to: NodeId, lane: Lane, message: Message, now: Now) {
+        let bytes = wire::encode(&message);
+        if self.links.can_send(&to, now.mono) {
+            return self.transmit(to, lane, &bytes, now);
+        }
+        let routed = Routed::new(self.id(), to, lane, bytes);
+        self.pass_on(routed, now);
+    }
+
+    fn on_routed(&mut self, peer: NodeId, mut routed: Routed, now: Now) {
+        if routed.source != peer && !self.links.is_up(&routed.source) {
+            if self.returns.len() >= RETURN_COUNT_MAX {
+                self.returns.clear();
+            }
+            self.returns.insert(routed.source, peer);
+        }
+        if routed.target == self.id() {
+            return match wire::decode::<Message>(&routed.body) {
+                Ok(message) => self.on_message(routed.source, message, now),
+                Err(_) => self.counters.add("message_malformed"),
+            };
+        }
+        if routed.pass(self.id()) {
+            self.counters.add("messages_passed_on");
+            self.pass_on(routed, now);
+        } else {
+            self.counters.add("message_hops_exceeded");
+        }
+    }
+
+    fn pass_on(&mut self, routed: Routed, now: Now) {
+        let target = routed.target;
+        let next = if self.links.can_send(&target, now.mono) {
+            Some(target)
+        } else {
+            let back = self.returns.get(&target).copied();
+            let back = back.filter(|via| self.links.is_up(via) && !routed.trail.contains(via));
+            back.or_else(|| {
+                let members = self.ring.members().alive().map(|(id, _)| *id);
+                members
+                    .filter(|id| self.links.is_up(id) && !routed.trail.contains(id))
+                    .min_by_key(|id| id.distance_to(&target))
+            })
+        };
+        let Some(next) = next else {
+            return self.counters.add("message_unroutable");
+        };
+        let lane = routed.lane;
+        let bytes = wire::encode(&Message::Routed(routed));
+        self.transmit(next, lane, &bytes, now);
+    }
+
+    fn transmit(&mut self, to: NodeId, lane: Lane, bytes: &[u8], now: Now) {
+        match self.links.send(&to, lane, bytes, now) {
+            Ok(()) => {}
+            Err(SendError::NoPath) => self.counters.add("message_unroutable"),
+            Err(SendError::Full) => self.counters.add("message_dropped_full"),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Known bugs, switched on one at a time to show that the simulator catches
+//! them. Compiled under `--cfg planted_bugs` only.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bugs that can be planted.
+pub const BUGS: [&str; 4] = [
+    "no_rectify",
+    "vote_from_other_view",
+    "fill_from_one",
+    "reply_before_sync",
+];
+
+static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Plants one bug in all nodes of this process, or none.
+pub fn plant(bug: Option<&str>) {
+    let index = bug.and_then(|bug| BUGS.iter().position(|known| *known == bug));
+    PLANTED.store(index.unwrap_or(usize::MAX), Ordering::SeqCst);
+}
+
+pub(crate) fn is(bug: &str) -> bool {
+    BUGS.get(PLANTED.load(Ordering::SeqCst)) == Some(&bug)
+}

@@ -1,0 +1,664 @@
+//! The ring: Chord in the form that Zave proved correct.
+//!
+//! Members stand in a circle by id. Each knows its predecessor and a list of
+//! its next successors, and keeps them right by three steps (Zave, *Using
+//! lightweight modeling to understand Chord*, 2012; *Reasoning about
+//! identifier spaces: how to make Chord correct*, 2017):
+//!
+//! - **join**: a newcomer takes its successor's list in one step;
+//! - **stabilize**: a member asks its successor for its neighbours, and adopts
+//!   a nearer successor only when that one answers, which is proof of life;
+//! - **rectify**: a member takes a notifier for its predecessor when it is
+//!   nearer than the old one, or when the old one is gone.
+//!
+//! Upkeep is driven by events: a closed link or news of a member starts it at
+//! once, and the period between quiet rounds doubles. Beside the ring runs a
+//! gossiped table of all members, which makes one hop of most lookups; a
+//! wrong entry there costs time, never an answer.
+
+mod members;
+mod message;
+mod successors;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub(crate) use self::members::Members;
+use self::members::Merge;
+pub(crate) use self::message::Message;
+use self::message::{Find, Neighbours, Update};
+use self::successors::{SuccessorList, list_len};
+use crate::counter::Counters;
+use crate::id::{NodeId, RingId};
+use crate::identity::{Network, Record};
+use crate::rng::Rng;
+use crate::status::{MemberState, MemberStatus};
+use crate::time::Instant;
+
+/// The shortest and the longest pause between two rounds of stabilize.
+const PERIOD_MIN: Duration = Duration::from_millis(500);
+const PERIOD_MAX: Duration = Duration::from_secs(8);
+/// How long a question may go unanswered before it is asked again.
+const ANSWER: Duration = Duration::from_millis(1000);
+/// How often a question is asked before the member is passed over for a while.
+const ASK_COUNT_MAX: u32 = 3;
+/// For how long.
+const AVOID: Duration = Duration::from_secs(2);
+/// How many members may pass on a join.
+const HOPS_MAX: u8 = 32;
+/// Successors that news is flooded to, beside the predecessor.
+const FLOOD_COUNT: usize = 3;
+
+/// What the ring asks of the node, or tells it.
+#[derive(Debug)]
+pub(crate) enum RingAction {
+    /// Send a message.
+    Send { to: NodeId, message: Message },
+    /// A verified record was learnt.
+    Learn(Record),
+    /// Members or neighbours changed.
+    Changed,
+    /// A neighbour's digest of the layer above differs from this node's.
+    Differs { peer: NodeId },
+    /// Something a person should read.
+    Trouble(String),
+}
+
+/// One node's part of the ring.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    own: Record,
+    own_id: NodeId,
+    incarnation: u32,
+    network: Network,
+    id: Option<RingId>,
+    predecessor: Option<NodeId>,
+    successors: SuccessorList,
+    members: Members,
+    /// Members asked whether they live, with when to ask again and how often
+    /// they were asked: the successor, and who might be a nearer one.
+    asked: BTreeMap<NodeId, (Instant, u32)>,
+    /// Members that did not answer, and until when they are passed over.
+    avoided: BTreeMap<NodeId, Instant>,
+    /// Where to ask for a way in, and when to ask again.
+    contact: Option<(NodeId, Instant)>,
+    stabilize_at: Instant,
+    period: Duration,
+    left: bool,
+    /// The digest of the layer above, handed on to neighbours.
+    pub(crate) views: u64,
+    rng: Rng,
+    pub(crate) actions: VecDeque<RingAction>,
+    pub(crate) counters: Counters,
+}
+
+impl Ring {
+    /// A node that is in no ring, or alone in the one it was in before.
+    pub(crate) fn new(
+        own: Record,
+        network: Network,
+        id: Option<RingId>,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let own_id = own.id();
+        Self {
+            own,
+            own_id,
+            incarnation: 0,
+            network,
+            id,
+            predecessor: None,
+            successors: SuccessorList::new(own_id),
+            members: Members::default(),
+            asked: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            contact: None,
+            stabilize_at: now,
+            period: PERIOD_MIN,
+            left: false,
+            views: 0,
+            rng,
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The ring's id, once this node is in one.
+    pub(crate) const fn id(&self) -> Option<RingId> {
+        self.id
+    }
+
+    pub(crate) const fn predecessor(&self) -> Option<NodeId> {
+        self.predecessor
+    }
+
+    pub(crate) fn successors(&self) -> &[NodeId] {
+        self.successors.as_slice()
+    }
+
+    pub(crate) const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// All members, this node included, clockwise from position zero.
+    pub(crate) fn status(&self) -> Vec<MemberStatus> {
+        let mut status: Vec<MemberStatus> = self.members.status().collect();
+        if self.id.is_some() {
+            status.push(MemberStatus {
+                id: self.own_id,
+                name: self.own.facts().name.clone(),
+                class: self.own.facts().class,
+                state: MemberState::Alive,
+            });
+        }
+        status.sort_by_key(|member| member.id);
+        status
+    }
+
+    /// Starts a ring of one.
+    pub(crate) fn genesis(&mut self) {
+        self.id = Some(RingId::from_bytes(self.rng.bytes()));
+        self.actions.push_back(RingAction::Changed);
+    }
+
+    /// A member of the ring can be reached: a way in, or a way for two parts
+    /// of one ring to find each other.
+    pub(crate) fn on_contact(&mut self, peer: NodeId, now: Instant) {
+        match self.id {
+            Some(ring) => self.exchange(peer, ring),
+            None => {
+                self.contact = Some((peer, now + ANSWER));
+                self.send_find(peer);
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) fn leave(&mut self) {
+        self.left = true;
+        let update = Update {
+            state: MemberState::Left,
+            record: None,
+            ..self.own_update()
+        };
+        self.flood(&[update], None);
+    }
+
+    /// The last way to a member closed. Unless the way alone was lost, the
+    /// member is suspected.
+    pub(crate) fn on_down(&mut self, peer: &NodeId, gone: bool, now: Instant) {
+        if gone && let Some(update) = self.members.suspect(peer, now) {
+            self.counters.add("member_suspected");
+            self.drop_neighbour(peer);
+            self.flood(&[update], None);
+            self.changed(now);
+        }
+    }
+
+    // ---- messages ----
+
+    /// Takes in a message from a peer whose record the node has verified.
+    pub(crate) fn on_message(&mut self, from: &Record, message: Message, now: Instant) {
+        if self.left {
+            return;
+        }
+        let peer = from.id();
+        if let Message::Find(find) = message {
+            return self.on_find(find, now);
+        }
+        if let Message::Found(neighbours) = message {
+            return self.on_found(peer, neighbours, now);
+        }
+        let ring = message.ring();
+        if self.id != ring {
+            return self.on_foreign(peer, &message);
+        }
+        self.introduce(from, now);
+        match message {
+            Message::Stabilize { .. } => {
+                let message = Message::Stabilized(self.neighbours());
+                self.send(peer, message);
+            }
+            Message::Stabilized(neighbours) => self.on_stabilized(peer, &neighbours, now),
+            Message::Notify { .. } => self.on_notify(peer, now),
+            Message::Members { updates, .. } => self.on_updates(peer, &updates, now),
+            Message::Exchange {
+                updates, answer, ..
+            } => {
+                self.on_updates(peer, &updates, now);
+                if let Some(ring) = self.id.filter(|_| answer) {
+                    let updates = self.table();
+                    let answer = false;
+                    self.send(
+                        peer,
+                        Message::Exchange {
+                            ring,
+                            updates,
+                            answer,
+                        },
+                    );
+                }
+            }
+            Message::Find(_) | Message::Found(_) | Message::Foreign { .. } => {}
+        }
+    }
+
+    fn on_find(&mut self, find: Find, now: Instant) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        let joiner = find.record.id();
+        if find.record.verify(&self.network).is_err() || joiner == self.own_id {
+            return self.counters.add("ring_refused");
+        }
+        self.actions
+            .push_back(RingAction::Learn(find.record.clone()));
+        if find.ring.is_some_and(|theirs| theirs != ring) {
+            return self.send(joiner, Message::Foreign { ring });
+        }
+        let next = self.successor_of(&joiner);
+        match (next == self.own_id, find.hops.checked_sub(1)) {
+            (true, _) => {
+                let mut neighbours = self.neighbours();
+                let named = self.successors.as_slice().iter().chain(&self.predecessor);
+                let records = named.filter_map(|id| self.members.get(id)?.record.clone());
+                neighbours.records = records.chain([self.own.clone()]).collect();
+                self.send(joiner, Message::Found(neighbours));
+            }
+            (false, Some(hops)) => self.send(next, Message::Find(Find { hops, ..find })),
+            (false, None) => self.counters.add("ring_hops_exceeded"),
+        }
+        let _ = now;
+    }
+
+    /// Join (Zave 2012): the successor's list is taken in one step.
+    fn on_found(&mut self, peer: NodeId, neighbours: Neighbours, now: Instant) {
+        if self.id.is_some_and(|own| own != neighbours.ring) || self.contact.is_none() {
+            return;
+        }
+        self.contact = None;
+        self.id = Some(neighbours.ring);
+        for record in &neighbours.records {
+            self.introduce(record, now);
+        }
+        self.adopt(peer, &neighbours.successors);
+        let ring = neighbours.ring;
+        self.send(peer, Message::Notify { ring });
+        self.exchange(peer, ring);
+        self.changed(now);
+    }
+
+    /// Stabilize (Zave 2012): the answer is the proof that `peer` lives.
+    fn on_stabilized(&mut self, peer: NodeId, neighbours: &Neighbours, now: Instant) {
+        self.asked.remove(&peer);
+        self.avoided.remove(&peer);
+        let Some(ring) = self.id else {
+            return;
+        };
+        let head = self.successors.head();
+        let nearer = head.is_none_or(|head| peer.is_between(&self.own_id, &head));
+        if head != Some(peer) && !nearer {
+            return;
+        }
+        if self.adopt(peer, &neighbours.successors) || nearer {
+            self.changed(now);
+        }
+        let known = neighbours.predecessor;
+        if known != Some(self.own_id) {
+            // Either the successor knows a nearer member, who is to be asked
+            // first, or it does not know this one.
+            let nearer = known.filter(|known| known.is_between(&self.own_id, &peer));
+            match nearer.filter(|known| self.members.is_alive(known)) {
+                Some(known) => self.ask(known, now),
+                None => self.send(peer, Message::Notify { ring }),
+            }
+        }
+        if neighbours.members != self.members.digest(&self.own_update()) {
+            self.exchange(peer, ring);
+        }
+        if neighbours.views != self.views {
+            self.actions.push_back(RingAction::Differs { peer });
+        }
+    }
+
+    /// Rectify (Zave 2012).
+    fn on_notify(&mut self, peer: NodeId, now: Instant) {
+        #[cfg(planted_bugs)]
+        if crate::planted::is("no_rectify") {
+            return;
+        }
+        let old = self.predecessor;
+        let nearer = old
+            .is_none_or(|old| !self.members.is_alive(&old) || peer.is_between(&old, &self.own_id));
+        if old == Some(peer) || !nearer {
+            return;
+        }
+        self.predecessor = Some(peer);
+        if let Some(old) = old.filter(|old| self.members.is_alive(old)) {
+            let message = Message::Stabilized(self.neighbours());
+            self.send(old, message);
+        }
+        self.changed(now);
+    }
+
+    fn on_updates(&mut self, from: NodeId, updates: &[Update], now: Instant) {
+        let mut news = Vec::new();
+        for update in updates {
+            if update.id == self.own_id {
+                news.extend(self.on_own_update(update));
+                continue;
+            }
+            match self.members.merge(update, &self.network, now) {
+                Merge::News => {
+                    if let Some(record) = &update.record {
+                        self.actions.push_back(RingAction::Learn(record.clone()));
+                    }
+                    if update.state == MemberState::Alive {
+                        self.avoided.remove(&update.id);
+                    } else {
+                        self.drop_neighbour(&update.id);
+                    }
+                    news.push(update.clone());
+                }
+                Merge::Old => {}
+                Merge::Bad => self.counters.add("member_refused"),
+            }
+        }
+        if !news.is_empty() {
+            self.flood(&news, Some(from));
+            self.changed(now);
+        }
+    }
+
+    /// Someone says something of this node: denies it when it is wrong.
+    fn on_own_update(&mut self, update: &Update) -> Option<Update> {
+        let own_epoch = self.own.facts().epoch;
+        if update.epoch > own_epoch {
+            let words = format!(
+                "this node's identity is in use elsewhere (epoch {} after {own_epoch}): \
+                 never run two nodes on one identity",
+                update.epoch
+            );
+            self.actions.push_back(RingAction::Trouble(words));
+            return None;
+        }
+        let wrong = update.epoch == own_epoch
+            && update.incarnation >= self.incarnation
+            && update.state != MemberState::Alive;
+        if !wrong {
+            return None;
+        }
+        self.incarnation = update.incarnation.saturating_add(1);
+        self.counters.add("own_death_denied");
+        Some(self.own_update())
+    }
+
+    fn on_foreign(&mut self, peer: NodeId, message: &Message) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        self.counters.add("ring_foreign");
+        if let Message::Foreign { ring: theirs } = message {
+            let words = format!(
+                "{} is in ring {theirs}, this node in {ring}: two rings never merge. \
+                 Start one of them on an empty data directory to join the other",
+                peer.short()
+            );
+            self.actions.push_back(RingAction::Trouble(words));
+        } else {
+            self.send(peer, Message::Foreign { ring });
+        }
+    }
+
+    /// A peer of this ring that speaks is a member.
+    fn introduce(&mut self, record: &Record, now: Instant) {
+        let update = Update {
+            id: record.id(),
+            epoch: record.facts().epoch,
+            incarnation: 0,
+            state: MemberState::Alive,
+            record: Some(record.clone()),
+        };
+        if update.id == self.own_id {
+            return;
+        }
+        if let Some(known) = self.members.get(&update.id)
+            && known.epoch == update.epoch
+        {
+            // It speaks, and yet is held for dead: let it deny that.
+            if known.state != MemberState::Alive
+                && let (Some(ring), Some(accusation)) = (self.id, self.members.update(&update.id))
+            {
+                let updates = [accusation].into();
+                self.send(update.id, Message::Members { ring, updates });
+            }
+            return;
+        }
+        self.on_updates(update.id, core::slice::from_ref(&update), now);
+    }
+
+    // ---- timers ----
+
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        if let Some((contact, at)) = self.contact
+            && at <= now
+        {
+            self.contact = Some((contact, now + ANSWER));
+            self.send_find(contact);
+        }
+        let dead = self.members.on_timeout(now);
+        if !dead.is_empty() {
+            self.flood(&dead, None);
+            self.changed(now);
+        }
+        self.avoided.retain(|_, until| *until > now);
+        self.on_unanswered(now);
+        if self.stabilize_at <= now && self.id.is_some() {
+            self.on_stabilize_timeout(now);
+        }
+    }
+
+    fn on_unanswered(&mut self, now: Instant) {
+        let due = self.asked.iter().filter(|(_, (at, _))| *at <= now);
+        let due: Vec<(NodeId, u32)> = due.map(|(peer, (_, count))| (*peer, *count)).collect();
+        for (peer, count) in due {
+            self.asked.remove(&peer);
+            if !self.members.is_alive(&peer) {
+                continue;
+            }
+            if count < ASK_COUNT_MAX {
+                self.ask_again(peer, count + 1, now);
+                continue;
+            }
+            // No proof of death, for the way alone may be lost: passed over
+            // for a while, and asked again after that.
+            self.counters.add("successor_unanswered");
+            self.avoided.insert(peer, now + AVOID);
+            self.successors.remove(&peer);
+            self.changed(now);
+        }
+    }
+
+    fn on_stabilize_timeout(&mut self, now: Instant) {
+        self.stabilize_at = now + self.rng.jitter(self.period);
+        self.period = (self.period * 2).min(PERIOD_MAX);
+        if let Some(head) = self.successors.head() {
+            self.ask(head, now);
+        }
+        self.seek(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.left {
+            return None;
+        }
+        let alone = self.successors.head().is_none() && self.members.alive().next().is_none();
+        let stabilize = (self.id.is_some() && !alone).then_some(self.stabilize_at);
+        let asked = self.asked.values().map(|(at, _)| *at).min();
+        let contact = self.contact.map(|(_, at)| at);
+        [stabilize, asked, contact, self.members.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    // ---- details ----
+
+    /// Something changed: the next rounds come soon.
+    fn changed(&mut self, now: Instant) {
+        self.period = PERIOD_MIN;
+        self.stabilize_at = self.stabilize_at.min(now + PERIOD_MIN);
+        self.actions.push_back(RingAction::Changed);
+        self.seek(now);
+    }
+
+    /// Asks the nearest member clockwise whether it lives, unless it is the
+    /// successor already.
+    fn seek(&mut self, now: Instant) {
+        let nearest = self
+            .members
+            .alive()
+            .map(|(id, _)| *id)
+            .filter(|id| !self.avoided.contains_key(id))
+            .min_by_key(|id| self.own_id.distance_to(id));
+        if let Some(nearest) = nearest
+            && self.successors.head() != Some(nearest)
+        {
+            self.ask(nearest, now);
+        }
+    }
+
+    fn ask(&mut self, peer: NodeId, now: Instant) {
+        if !self.asked.contains_key(&peer) && !self.avoided.contains_key(&peer) {
+            self.ask_again(peer, 1, now);
+        }
+    }
+
+    fn ask_again(&mut self, peer: NodeId, count: u32, now: Instant) {
+        if let Some(ring) = self.id {
+            self.asked.insert(peer, (now + ANSWER, count));
+            self.send(peer, Message::Stabilize { ring });
+        }
+    }
+
+    fn adopt(&mut self, head: NodeId, tail: &[NodeId]) -> bool {
+        let len = list_len(self.members.alive().count() + 1);
+        let members = &self.members;
+        self.successors
+            .adopt(head, tail, len, |id| *id == head || members.is_alive(id))
+    }
+
+    fn drop_neighbour(&mut self, id: &NodeId) {
+        self.successors.remove(id);
+        self.asked.remove(id);
+        if self.predecessor == Some(*id) {
+            self.predecessor = None;
+        }
+    }
+
+    /// The first member at or after a position, as far as this node knows.
+    pub(crate) fn successor_of(&self, position: &NodeId) -> NodeId {
+        let others = self.members.alive().map(|(id, _)| *id);
+        let all = others.chain([self.own_id]);
+        all.min_by_key(|id| position.distance_to(id))
+            .unwrap_or(self.own_id)
+    }
+
+    fn send_find(&mut self, to: NodeId) {
+        let find = Find {
+            ring: self.id,
+            record: self.own.clone(),
+            hops: HOPS_MAX,
+        };
+        self.send(to, Message::Find(find));
+    }
+
+    fn exchange(&mut self, peer: NodeId, ring: RingId) {
+        let updates = self.table();
+        let answer = true;
+        self.send(
+            peer,
+            Message::Exchange {
+                ring,
+                updates,
+                answer,
+            },
+        );
+    }
+
+    fn table(&self) -> Vec<Update> {
+        self.members.updates().chain([self.own_update()]).collect()
+    }
+
+    fn flood(&mut self, updates: &[Update], from: Option<NodeId>) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        let near = self.successors.as_slice().iter().take(FLOOD_COUNT);
+        let mut targets: Vec<NodeId> = near.chain(&self.predecessor).copied().collect();
+        targets.extend(self.random_member());
+        targets.sort_unstable();
+        targets.dedup();
+        for to in targets {
+            let subject = matches!(updates, [only] if only.id == to);
+            if Some(to) != from && !subject {
+                let updates = updates.to_vec();
+                self.send(to, Message::Members { ring, updates });
+            }
+        }
+    }
+
+    fn random_member(&mut self) -> Option<NodeId> {
+        let count = self.members.alive().count() as u64;
+        let index = self.rng.next_u64().checked_rem(count)?;
+        let index = usize::try_from(index).ok()?;
+        self.members.alive().nth(index).map(|(id, _)| *id)
+    }
+
+    fn neighbours(&self) -> Neighbours {
+        Neighbours {
+            ring: self.id.unwrap_or(RingId::from_bytes([0; 16])),
+            predecessor: self.predecessor,
+            successors: self.successors.as_slice().to_vec(),
+            members: self.members.digest(&self.own_update()),
+            views: self.views,
+            records: Vec::new(),
+        }
+    }
+
+    fn own_update(&self) -> Update {
+        Update {
+            id: self.own_id,
+            epoch: self.own.facts().epoch,
+            incarnation: self.incarnation,
+            state: MemberState::Alive,
+            record: Some(self.own.clone()),
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.actions.push_back(RingAction::Send { to, message });
+    }
+}
+
+impl Message {
+    /// The ring that the sender is in.
+    const fn ring(&self) -> Option<RingId> {
+        match self {
+            Self::Find(find) => find.ring,
+            Self::Found(neighbours) | Self::Stabilized(neighbours) => Some(neighbours.ring),
+            Self::Stabilize { ring }
+            | Self::Notify { ring }
+            | Self::Members { ring, .. }
+            | Self::Exchange { ring, .. }
+            | Self::Foreign { ring } => Some(*ring),
+        }
+    }
+}

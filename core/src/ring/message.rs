@@ -1,0 +1,73 @@
+//! What ring members say to one another.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NodeId, RingId};
+use crate::identity::Record;
+use crate::status::MemberState;
+
+/// A message between members, or from one who wants to join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// Who succeeds the sender? Sent by one who joins; passed on clockwise.
+    Find(Find),
+    /// The answer: the sender of this is the successor.
+    Found(Neighbours),
+    /// Asks a successor for its neighbours (Zave 2012: stabilize). Also asks
+    /// a member that might be a nearer successor whether it lives.
+    Stabilize { ring: RingId },
+    /// The answer, and what a predecessor is told unasked when it changed.
+    Stabilized(Neighbours),
+    /// The sender takes itself for the receiver's predecessor (rectify).
+    Notify { ring: RingId },
+    /// News of members, flooded once by each who learns it.
+    Members { ring: RingId, updates: Vec<Update> },
+    /// The sender's view of all members, to be answered with the receiver's
+    /// news.
+    Exchange {
+        ring: RingId,
+        updates: Vec<Update>,
+        answer: bool,
+    },
+    /// The two ends are of different rings, which never merge.
+    Foreign { ring: RingId },
+}
+
+/// A join on its way to the successor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Find {
+    /// The ring that the joining node was in before, if any.
+    pub(crate) ring: Option<RingId>,
+    /// The joining node, so that the successor can answer it.
+    pub(crate) record: Record,
+    /// How many members may still pass this on.
+    pub(crate) hops: u8,
+}
+
+/// What a member knows of its neighbourhood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Neighbours {
+    pub(crate) ring: RingId,
+    pub(crate) predecessor: Option<NodeId>,
+    pub(crate) successors: Vec<NodeId>,
+    /// A digest of the member table: when two differ, they are exchanged.
+    pub(crate) members: u64,
+    /// A digest of what the layer above keeps in step along the ring.
+    pub(crate) views: u64,
+    /// With [`Message::Found`]: the records of all named here.
+    pub(crate) records: Vec<Record>,
+}
+
+/// News of one member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Update {
+    pub(crate) id: NodeId,
+    pub(crate) epoch: u64,
+    /// Raised by a member, and only by itself, to deny that it is gone.
+    pub(crate) incarnation: u32,
+    pub(crate) state: MemberState,
+    /// There for all who live.
+    pub(crate) record: Option<Record>,
+}

@@ -1,0 +1,112 @@
+//! The successor list.
+
+use alloc::vec::Vec;
+
+use crate::id::NodeId;
+
+/// The next members clockwise of this node, nearest first; never this node
+/// itself, and none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SuccessorList {
+    own: NodeId,
+    list: Vec<NodeId>,
+}
+
+impl SuccessorList {
+    pub(super) const fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            list: Vec::new(),
+        }
+    }
+
+    pub(super) fn head(&self) -> Option<NodeId> {
+        self.list.first().copied()
+    }
+
+    pub(super) fn as_slice(&self) -> &[NodeId] {
+        &self.list
+    }
+
+    /// Takes a member and its own successors, in one step (Zave 2012, join
+    /// and stabilize), up to `len` entries, leaving out those that `lives`
+    /// denies. Returns whether the list changed.
+    pub(super) fn adopt(
+        &mut self,
+        head: NodeId,
+        tail: &[NodeId],
+        len: usize,
+        lives: impl Fn(&NodeId) -> bool,
+    ) -> bool {
+        let mut list: Vec<NodeId> = Vec::with_capacity(len);
+        for id in core::iter::once(&head).chain(tail) {
+            // The list ends where it has gone round: past this node it would
+            // only repeat itself.
+            if *id == self.own || list.len() >= len {
+                break;
+            }
+            let onward = list
+                .last()
+                .is_none_or(|last| id.is_between(last, &self.own));
+            if onward && lives(id) {
+                list.push(*id);
+            }
+        }
+        let changed = list != self.list;
+        self.list = list;
+        changed
+    }
+
+    /// Drops a member; the next becomes head.
+    pub(super) fn remove(&mut self, id: &NodeId) -> bool {
+        let before = self.list.len();
+        self.list.retain(|entry| entry != id);
+        self.list.len() != before
+    }
+}
+
+/// How long a successor list should be in a ring of `count` members: r =
+/// max(4, 2 log2 N).
+pub(super) fn list_len(count: usize) -> usize {
+    let log2 = usize::BITS - count.max(1).leading_zeros() - 1;
+    4.max(2 * log2 as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn id(first: u8) -> NodeId {
+        let mut bytes = [0; 32];
+        bytes[0] = first;
+        NodeId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn a_list_is_ordered_without_self_and_bounded() {
+        let mut list = SuccessorList::new(id(50));
+        assert!(list.adopt(id(60), &[id(70), id(10), id(50), id(60)], 8, |_| true));
+        assert_eq!(list.as_slice(), [id(60), id(70), id(10)]);
+        assert!(list.adopt(id(60), &[id(70), id(10)], 2, |_| true));
+        assert_eq!(list.as_slice(), [id(60), id(70)]);
+        assert!(list.adopt(id(60), &[id(70), id(10)], 8, |entry| *entry != id(70)));
+        assert_eq!(list.as_slice(), [id(60), id(10)]);
+        assert!(list.remove(&id(60)));
+        assert_eq!(list.head(), Some(id(10)));
+        assert!(list.adopt(id(60), &[id(20), id(10), id(30)], 8, |_| true));
+        assert_eq!(
+            list.as_slice(),
+            vec![id(60), id(20), id(30)],
+            "no step back"
+        );
+    }
+
+    #[test]
+    fn the_length_follows_the_size_of_the_ring() {
+        assert_eq!(list_len(0), 4);
+        assert_eq!(list_len(4), 4);
+        assert_eq!(list_len(12), 6);
+        assert_eq!(list_len(1000), 18);
+    }
+}
