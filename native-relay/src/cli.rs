@@ -143,6 +143,9 @@ pub enum ClientCommand {
     },
     /// Print a node's id.
     Id {
+        /// Print the id that is kept in this data directory instead.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -6,23 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use roundelay_core::{NAME_LEN_MAX, NameError, Network, check_name};
+
 pub use self::url::{RelayUrl, UrlError};
 use crate::api::{Options, Token, TokenError};
 
-/// A network's or node's name has at most this many bytes.
-pub const NAME_LEN_MAX: usize = 64;
-
 /// A secret or token file has at most this many bytes.
 pub const SECRET_LEN_MAX: usize = 4096;
-
-/// A network to be a member of.
-#[derive(Clone, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// Its name.
-    pub name: NetworkName,
-    /// Its secret; without one, whoever knows the name may join.
-    pub secret: Option<Vec<u8>>,
-}
 
 /// Where and for whom the HTTP API is served.
 #[derive(Clone, Debug)]
@@ -44,7 +34,7 @@ pub struct RelayConfig {
     pub data_dir: Option<PathBuf>,
     /// The networks that it serves, as one member each; never empty, and no
     /// name twice.
-    pub networks: Vec<NetworkConfig>,
+    pub networks: Vec<Network>,
     /// Relays whose ring it joins.
     pub relays: Vec<RelayUrl>,
     /// Under which URL pages and other relays reach it.
@@ -65,7 +55,7 @@ pub struct NodeConfig {
     /// Where it keeps its share; in memory without one.
     pub data_dir: Option<PathBuf>,
     /// Its network.
-    pub network: NetworkConfig,
+    pub network: Network,
     /// Direct links.
     pub udp: SocketAddr,
     /// Its name, for people; may be empty.
@@ -129,42 +119,11 @@ pub enum ConfigError {
     BadName(String),
 }
 
-/// A network's name: 1 to [`NAME_LEN_MAX`] bytes without control characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NetworkName(String);
-
-/// Why a text is no [`NetworkName`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a network's name is 1 to {NAME_LEN_MAX} letters, digits, '-', '_' or '.', and does not begin with a dot"
-)]
-pub struct NameError;
-
-impl NetworkName {
-    /// The name's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for NetworkName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        if (1..=NAME_LEN_MAX).contains(&text.len()) && !text.contains(char::is_control) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError)
-        }
-    }
-}
-
 /// A `--network` flag of a relay: `NAME` or `NAME=SECRETFILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkFlag {
     /// The name.
-    pub name: NetworkName,
+    pub name: String,
     /// The file with the secret.
     pub secret_file: Option<PathBuf>,
 }
@@ -178,49 +137,39 @@ impl FromStr for NetworkFlag {
             Some((_, "")) => return Err(NameError),
             Some((name, file)) => (name, Some(PathBuf::from(file))),
         };
+        Network::new(name, b"")?;
         Ok(Self {
-            name: name.parse()?,
+            name: name.to_owned(),
             secret_file: file,
         })
     }
 }
 
-impl NetworkConfig {
-    /// Reads the network's secret, if it has one.
+impl NetworkFlag {
+    /// The network, its secret read from the file if it has one.
     ///
     /// # Errors
     /// When the file cannot be read, is empty or too long.
-    pub fn load(name: NetworkName, secret_file: Option<&Path>) -> Result<Self, ConfigError> {
-        let secret = secret_file.map(|file| read_secret("secret", file));
-        Ok(Self {
-            name,
-            secret: secret.transpose()?,
-        })
+    pub fn load(&self) -> Result<Network, ConfigError> {
+        let secret = self.secret_file.as_deref();
+        let secret = secret.map(|file| read_secret("secret", file)).transpose()?;
+        Network::new(&self.name, &secret.unwrap_or_default())
+            .map_err(|NameError| ConfigError::BadName(self.name.clone()))
     }
 
-    /// Reads the secrets of a relay's networks.
+    /// The networks of a relay.
     ///
     /// # Errors
-    /// As [`NetworkConfig::load`], and when a name is given twice.
-    pub fn load_all(flags: &[NetworkFlag]) -> Result<Vec<Self>, ConfigError> {
-        let mut networks: Vec<Self> = Vec::new();
+    /// As [`NetworkFlag::load`], and when a name is given twice.
+    pub fn load_all(flags: &[Self]) -> Result<Vec<Network>, ConfigError> {
+        let mut networks: Vec<Network> = Vec::new();
         for flag in flags {
-            if networks.iter().any(|network| network.name == flag.name) {
-                return Err(ConfigError::NetworkTwice(flag.name.0.clone()));
+            if networks.iter().any(|network| network.name() == flag.name) {
+                return Err(ConfigError::NetworkTwice(flag.name.clone()));
             }
-            networks.push(Self::load(flag.name.clone(), flag.secret_file.as_deref())?);
+            networks.push(flag.load()?);
         }
         Ok(networks)
-    }
-}
-
-impl std::fmt::Debug for NetworkConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let secret = self.secret.as_ref().map(|_| "..");
-        f.debug_struct("NetworkConfig")
-            .field("name", &self.name.0)
-            .field("secret", &secret)
-            .finish()
     }
 }
 
@@ -262,10 +211,10 @@ pub fn read_token(file: &Path) -> Result<Token, ConfigError> {
 /// # Errors
 /// When it is too long, or holds control characters.
 pub fn checked_name(name: String) -> Result<String, ConfigError> {
-    if name.len() > NAME_LEN_MAX || name.contains(char::is_control) {
-        return Err(ConfigError::BadName(name));
+    match check_name(&name) {
+        Ok(()) => Ok(name),
+        Err(NameError) => Err(ConfigError::BadName(name)),
     }
-    Ok(name)
 }
 
 /// The bytes of a small file without the white space around them: an editor
@@ -297,24 +246,23 @@ mod tests {
     fn secrets_are_trimmed_and_must_be_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
-        let load = || NetworkConfig::load("n".parse().unwrap(), Some(&file));
+        let flag: NetworkFlag = format!("n={}", file.display()).parse().unwrap();
+        let load = || flag.load();
         assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
         std::fs::write(&file, " \n").unwrap();
         assert!(matches!(load(), Err(ConfigError::Empty { .. })));
         std::fs::write(&file, vec![b'x'; SECRET_LEN_MAX + 1]).unwrap();
         assert!(matches!(load(), Err(ConfigError::TooLong { .. })));
         std::fs::write(&file, "hush\n").unwrap();
-        let network = load().unwrap();
-        assert_eq!(network.secret.as_deref(), Some(&b"hush"[..]));
-        assert!(!format!("{network:?}").contains("104"), "no secret in logs");
+        assert!(load().unwrap() == Network::new("n", b"hush").unwrap());
     }
 
     #[test]
     fn networks_are_named_once() {
         let flags = ["a".parse().unwrap(), "b".parse().unwrap()];
-        assert_eq!(NetworkConfig::load_all(&flags).unwrap().len(), 2);
+        assert_eq!(NetworkFlag::load_all(&flags).unwrap().len(), 2);
         let flags = ["a".parse().unwrap(), "a".parse().unwrap()];
-        let error = NetworkConfig::load_all(&flags).unwrap_err();
+        let error = NetworkFlag::load_all(&flags).unwrap_err();
         assert!(matches!(error, ConfigError::NetworkTwice(_)));
         let flag: NetworkFlag = "a=b=c".parse().unwrap();
         assert_eq!(flag.secret_file, Some(PathBuf::from("b=c")));

@@ -70,7 +70,7 @@ fn usage_errors_exit_with_2() {
         (&["node", "--secret-file", "/dev/null"], "empty"),
         (&["node", "--network", ""], "name"),
         (&["node", "--config", "/no/such"], "/no/such"),
-        (&["node", "--name", &"n".repeat(65)], "--name"),
+        (&["node", "--name", &"n".repeat(65)], "64 bytes"),
         (&["relay", "--network", "a", "--network", "a"], "twice"),
         (&["relay", "--network", "a=/no/such"], "/no/such"),
         (&["relay", "--listen", "9999"], "127.0.0.1"),
@@ -155,6 +155,20 @@ fn answers_become_exit_codes() {
         );
         assert!(stderr.starts_with("roundelay: "), "{stderr}");
     }
+}
+
+#[test]
+fn a_data_directory_tells_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    assert_eq!(run(&["id", "--data-dir", path]).0, 3);
+    std::fs::write(dir.path().join("identity"), [7; 32]).unwrap();
+    let (code, stdout, stderr) = run(&["id", "--data-dir", path]);
+    let id = roundelay_core::Identity::from_seed(&[7; 32]).id();
+    assert_eq!((code, stdout), (0, format!("{id}\n")), "{stderr}");
+    std::fs::write(dir.path().join("identity"), "short").unwrap();
+    let (code, _, stderr) = run(&["id", "--data-dir", path]);
+    assert!(code == 1 && stderr.contains("32 bytes"), "{stderr}");
 }
 
 #[test]

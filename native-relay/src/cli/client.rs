@@ -79,10 +79,13 @@ impl Client {
     /// Asks for JSON.
     pub(super) fn json(&self, path: &str) -> Result<Value, Failure> {
         let answer = self.call("GET", path, None)?;
-        serde_json::from_slice(&answer.body).map_err(|_| {
-            let message = format!("{} does not answer like a Roundelay node", self.url);
-            Failure::new(Exit::Failed, message)
-        })
+        serde_json::from_slice(&answer.body).map_err(|_| self.no_node())
+    }
+
+    /// Something else listens there.
+    pub(super) fn no_node(&self) -> Failure {
+        let message = format!("{} does not answer like a Roundelay node", self.url);
+        Failure::new(Exit::Failed, message)
     }
 
     /// Sends a request on a key.

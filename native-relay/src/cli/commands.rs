@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
+use roundelay_core::Identity;
 use roundelay_core::kvs::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::client::{Answer, Client, Failure};
-use super::{ClientCommand, Exit, table};
+use super::{ClientCommand, Exit, NodeFlags, table};
+use crate::identity;
 
 /// Carries out a command; what is asked for goes to stdout, what went wrong
 /// to stderr.
@@ -68,15 +71,43 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
                 table::ring(&ring).into()
             })
         }
-        ClientCommand::Id { json, node } => {
-            let status = Client::new(&node)?.json("/v1/status")?;
-            let id = &status["id"];
-            Ok(match (json, id.as_str()) {
-                (false, Some(id)) => format!("{id}\n").into(),
-                _ => line(&json!({ "id": id })),
+        ClientCommand::Id {
+            data_dir,
+            json,
+            node,
+        } => {
+            let id = match data_dir {
+                Some(dir) => id_in(&dir)?,
+                None => id_of(&node)?,
+            };
+            Ok(if json {
+                line(&json!({ "id": id }))
+            } else {
+                format!("{id}\n").into()
             })
         }
     }
+}
+
+/// The id of the node that a data directory belongs to.
+fn id_in(dir: &Path) -> Result<String, Failure> {
+    let seed = identity::load(dir);
+    let seed = seed.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let seed = seed.ok_or_else(|| {
+        let message = format!(
+            "{} holds no identity; a relay or node started with --data-dir makes one",
+            dir.display()
+        );
+        Failure::new(Exit::NotFound, message)
+    })?;
+    Ok(Identity::from_seed(&seed).id().to_string())
+}
+
+fn id_of(node: &NodeFlags) -> Result<String, Failure> {
+    let client = Client::new(node)?;
+    let status = client.json("/v1/status")?;
+    let id = status["id"].as_str().map(str::to_owned);
+    id.ok_or_else(|| client.no_node())
 }
 
 fn value_or_stdin(value: Option<OsString>) -> Result<Vec<u8>, Failure> {

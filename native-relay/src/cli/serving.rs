@@ -4,10 +4,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::Args;
+use roundelay_core::{NameError, Network};
 
 use crate::config::{
-    ConfigError, HttpConfig, NetworkConfig, NetworkFlag, NetworkName, NodeConfig, RelayConfig,
-    RelayUrl, checked_name,
+    ConfigError, HttpConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl, checked_name,
 };
 
 /// The flags of `roundelay relay`.
@@ -41,9 +41,9 @@ pub struct NodeArgs {
         long,
         env = "ROUNDELAY_NETWORK",
         value_name = "NAME",
-        default_value = "default"
+        default_value = "default", value_parser = network_name
     )]
-    network: NetworkName,
+    network: String,
     /// The file with the network's secret.
     #[arg(long, env = "ROUNDELAY_SECRET_FILE", value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -109,7 +109,7 @@ impl RelayArgs {
             listen: self.listen,
             http: self.common.http()?,
             data_dir: self.common.data_dir,
-            networks: NetworkConfig::load_all(&self.networks)?,
+            networks: NetworkFlag::load_all(&self.networks)?,
             relays: self.common.relays,
             public_url: self.public_url,
             name: checked_name(self.common.name)?,
@@ -124,11 +124,15 @@ impl NodeArgs {
     /// # Errors
     /// When it cannot be used.
     pub fn config(self) -> Result<NodeConfig, ConfigError> {
+        let network = NetworkFlag {
+            name: self.network,
+            secret_file: self.secret_file,
+        };
         Ok(NodeConfig {
             http: self.common.http()?,
             relays: self.common.relays,
             data_dir: self.common.data_dir,
-            network: NetworkConfig::load(self.network, self.secret_file.as_deref())?,
+            network: network.load()?,
             udp: self.udp,
             name: checked_name(self.common.name)?,
             new_ring: self.common.new_ring,
@@ -142,6 +146,10 @@ impl CommonArgs {
             |listen| HttpConfig::load(listen, self.allow_hosts.clone(), self.token_file.as_deref());
         self.http.map(load).transpose()
     }
+}
+
+fn network_name(text: &str) -> Result<String, NameError> {
+    Network::new(text, b"").map(|network| network.name().to_owned())
 }
 
 /// An address to listen on, by number or name.
