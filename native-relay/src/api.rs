@@ -1,0 +1,148 @@
+//! The node's HTTP API: DESIGN 7's calls over a [`Handle`].
+//!
+//! `openapi.json` beside this file describes exactly what is built; a test
+//! holds the two together. A request passes the `guard` (who asks, and under
+//! which name), then its handler. Every error is JSON (`error`).
+
+mod error;
+mod guard;
+mod info;
+mod kv;
+mod metrics;
+mod path;
+mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, post, put};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use self::guard::{Token, TokenError};
+pub use self::serve::{CONNECTIONS_MAX, GRACE, serve_router};
+
+use self::error::{Counters, not_built};
+use self::guard::Guard;
+use crate::handle::Handle;
+
+/// Key requests that are worked on at once; beyond them `503 busy` is the
+/// answer, at once.
+pub const REQUESTS_MAX: usize = 1024;
+
+/// Bytes of request bodies held at once; beyond them `503 busy` likewise.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Who may use the API, and under which names.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Names under which it may be reached besides the listen address:
+    /// `name` or `name:port`.
+    pub allow_hosts: Vec<String>,
+    /// The bearer token that every request must carry, health checks
+    /// excepted. Must be there where the listener is not on loopback; `serve`
+    /// does not check that, [`HttpConfig`](crate::config::HttpConfig) does.
+    pub token: Option<Token>,
+}
+
+/// Serves the API until `shutdown` is ready; then requests under way have
+/// [`GRACE`] to end.
+///
+/// # Errors
+/// When the listener's own address cannot be read.
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let router = router(handle, options, listener.local_addr()?);
+    serve_router(listener, router, shutdown).await;
+    Ok(())
+}
+
+/// The API as a router, for a listener at this address.
+pub fn router(handle: Handle, options: Options, listen: SocketAddr) -> Router {
+    let api = Api {
+        handle,
+        counters: Counters::default(),
+        requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        body_bytes: Arc::new(Semaphore::new(BODY_BYTES_MAX)),
+        guard: Guard::new(listen, options),
+    };
+    let api = Arc::new(api);
+    let mut router = Router::new();
+    for (_, path, handler) in routes() {
+        router = router.route(path, handler);
+    }
+    router
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&api), guard::check))
+        .with_state(api)
+}
+
+/// What handlers share.
+pub(crate) struct Api {
+    handle: Handle,
+    counters: Counters,
+    requests: Arc<Semaphore>,
+    body_bytes: Arc<Semaphore>,
+    guard: Guard,
+}
+
+type State = axum::extract::State<Arc<Api>>;
+
+/// Every call: its method, its path (a `{*key}` holds the rest of it), its
+/// handler.
+fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
+    vec![
+        ("get", "/v1/kv/{*key}", get(kv::get)),
+        ("put", "/v1/kv/{*key}", put(kv::put)),
+        ("delete", "/v1/kv/{*key}", delete(kv::delete)),
+        // The empty key, which a wildcard does not match.
+        ("get", "/v1/kv/", get(kv::get)),
+        ("put", "/v1/kv/", put(kv::put)),
+        ("delete", "/v1/kv/", delete(kv::delete)),
+        ("get", "/v1/locate/{*key}", get(info::locate)),
+        ("get", "/v1/status", get(info::status)),
+        ("get", "/v1/ring", get(info::ring)),
+        ("get", "/v1/peers", get(info::peers)),
+        ("get", "/v1/list/{*bucket}", get(not_built)),
+        ("get", "/v1/watch/{*key}", get(not_built)),
+        ("post", "/v1/evict/{id}", post(not_built)),
+        ("get", "/openapi.json", get(info::openapi)),
+        ("get", "/healthz", get(info::healthz)),
+        ("get", "/readyz", get(info::readyz)),
+        ("get", "/metrics", get(metrics::metrics)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    #[test]
+    fn openapi_describes_every_route_and_no_other() {
+        let api: Value = serde_json::from_str(super::info::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in api["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                if method != "parameters" {
+                    described.insert((method.clone(), path.clone()));
+                }
+            }
+        }
+        let routed = super::routes()
+            .into_iter()
+            // OpenAPI knows no wildcard; and the empty key is a bad one.
+            .map(|(method, path, _)| (method.to_owned(), path.replace("{*", "{")))
+            .filter(|(_, path)| path != "/v1/kv/")
+            .collect();
+        assert_eq!(described, routed);
+    }
+}

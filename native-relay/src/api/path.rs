@@ -1,0 +1,153 @@
+//! Keys and modes from a request's target, read strictly.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, Uri, header};
+use roundelay_core::kvs::{KEY_LEN_MAX, Key, KeyError, Mode};
+
+use super::error::Refusal;
+
+/// The key after `prefix` in the target's path: percent-decoded exactly once,
+/// nothing else done to it. Slashes, empty segments and dots are part of it.
+pub(super) fn key(uri: &Uri, prefix: &str) -> Result<Key, Refusal> {
+    let encoded = uri.path().strip_prefix(prefix).unwrap_or_default();
+    let bytes = percent_decode(encoded.as_bytes()).ok_or_else(|| {
+        Refusal::bad_key("a % in the key must be followed by two hexadecimal digits")
+    })?;
+    Key::from_utf8(&bytes).map_err(|error| match error {
+        KeyError::Empty => Refusal::bad_key("the key is empty; name one: /v1/kv/bucket/name"),
+        KeyError::TooLong => Refusal::bad_key(format!(
+            "the key has {} bytes; at most {KEY_LEN_MAX} are allowed",
+            bytes.len()
+        )),
+        KeyError::NotUtf8 => Refusal::bad_key("the key is not UTF-8 after percent-decoding"),
+    })
+}
+
+/// The mode in the target's query. Everything else in a query or among the
+/// conditional headers is refused, never ignored.
+pub(super) fn mode(uri: &Uri, headers: &HeaderMap) -> Result<Mode, Refusal> {
+    for condition in [header::IF_MATCH, header::IF_NONE_MATCH] {
+        if headers.contains_key(&condition) {
+            return Err(Refusal::not_built(format!("the header {condition}")));
+        }
+    }
+    let mut mode = None;
+    for pair in uri.query().unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "" if value.is_empty() => {}
+            "mode" if mode.is_some() => {
+                return Err(Refusal::bad_mode("mode is given twice"));
+            }
+            "mode" => mode = Some(mode_named(value)?),
+            "ttl" => return Err(Refusal::not_built("ttl")),
+            other => return Err(Refusal::bad_query(other)),
+        }
+    }
+    Ok(mode.unwrap_or_default())
+}
+
+/// Refuses every query, for calls that take none.
+pub(super) fn no_query(uri: &Uri) -> Result<(), Refusal> {
+    match uri.query() {
+        None | Some("") => Ok(()),
+        Some(query) => Err(Refusal::bad_query(query)),
+    }
+}
+
+fn mode_named(name: &str) -> Result<Mode, Refusal> {
+    match name {
+        "one" => Ok(Mode::One),
+        "quorum" => Ok(Mode::Quorum),
+        "linearizable" => Err(Refusal::not_built("the mode linearizable")),
+        _ => Err(Refusal::bad_mode("mode is one or quorum")),
+    }
+}
+
+/// `None` where a `%` is not followed by two hexadecimal digits.
+fn percent_decode(encoded: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !encoded.contains(&b'%') {
+        return Some(Cow::Borrowed(encoded));
+    }
+    let hex = |digit: u8| char::from(digit).to_digit(16);
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let [first, tail @ ..] = rest {
+        if *first != b'%' {
+            decoded.push(*first);
+            rest = tail;
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else {
+            return None;
+        };
+        decoded.push(u8::try_from(hex(*high)? * 16 + hex(*low)?).ok()?);
+        rest = tail;
+    }
+    Some(Cow::Owned(decoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(path: &str) -> Option<String> {
+        let uri: Uri = path.parse().unwrap();
+        key(&uri, "/v1/kv/").ok().map(String::from)
+    }
+
+    #[test]
+    fn keys_are_decoded_once_and_left_alone() {
+        for (path, expected) in [
+            ("/v1/kv/a", "a"),
+            ("/v1/kv/a/b//c/", "a/b//c/"),
+            ("/v1/kv//a", "/a"),
+            ("/v1/kv/a%2Fb%2fc", "a/b/c"),
+            ("/v1/kv/%2e%2e/../x", "../../x"),
+            ("/v1/kv/%2541", "%41"),
+            ("/v1/kv/a+b%20c%00", "a+b c\0"),
+            ("/v1/kv/%E2%99%AB", "\u{266b}"),
+            ("/v1/kv/a?mode=one", "a"),
+        ] {
+            assert_eq!(key_of(path).as_deref(), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn bad_keys_are_refused() {
+        for path in [
+            "/v1/kv/",
+            "/v1/kv/%",
+            "/v1/kv/a%2",
+            "/v1/kv/%zz",
+            "/v1/kv/%+1",
+            "/v1/kv/%ff",
+            "/v1/kv/%C3",
+        ] {
+            assert_eq!(key_of(path), None, "{path}");
+        }
+        let long = "%61".repeat(KEY_LEN_MAX);
+        assert!(key_of(&format!("/v1/kv/{long}")).is_some());
+        assert!(key_of(&format!("/v1/kv/{long}b")).is_none());
+    }
+
+    #[test]
+    fn only_what_is_built_is_taken() {
+        let of = |query: &str| {
+            let uri: Uri = format!("/v1/kv/a{query}").parse().unwrap();
+            mode(&uri, &HeaderMap::new()).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(of(""), Ok(Mode::Quorum));
+        assert_eq!(of("?"), Ok(Mode::Quorum));
+        assert_eq!(of("?mode=one"), Ok(Mode::One));
+        assert_eq!(of("?mode=quorum&"), Ok(Mode::Quorum));
+        assert_eq!(of("?mode=linearizable"), Err("not_built"));
+        assert_eq!(of("?ttl=5"), Err("not_built"));
+        assert_eq!(of("?mode=all"), Err("bad_mode"));
+        assert_eq!(of("?mode="), Err("bad_mode"));
+        assert_eq!(of("?mode=one&mode=one"), Err("bad_mode"));
+        assert_eq!(of("?modus=one"), Err("bad_query"));
+        assert_eq!(of("?=x"), Err("bad_query"));
+    }
+}

@@ -1,0 +1,161 @@
+//! The flags of `relay` and `node`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::Args;
+use roundelay_core::{NameError, Network};
+
+use crate::config::{
+    ConfigError, HttpConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl, checked_name,
+};
+
+/// The flags of `roundelay relay`.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    /// Serve the page, its WebSocket and STUN here.
+    #[arg(long, env = "ROUNDELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9999", value_parser = address)]
+    listen: SocketAddr,
+    /// A network to serve, as a member of it; repeatable. The file holds its
+    /// secret.
+    #[arg(
+        long = "network",
+        env = "ROUNDELAY_NETWORK",
+        value_name = "NAME[=SECRETFILE]",
+        default_value = "default",
+        value_delimiter = ','
+    )]
+    networks: Vec<NetworkFlag>,
+    /// Under which URL pages and other relays reach this one.
+    #[arg(long, env = "ROUNDELAY_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<RelayUrl>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// The flags of `roundelay node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The network to be a member of.
+    #[arg(
+        long,
+        env = "ROUNDELAY_NETWORK",
+        value_name = "NAME",
+        default_value = "default", value_parser = network_name
+    )]
+    network: String,
+    /// The file with the network's secret.
+    #[arg(long, env = "ROUNDELAY_SECRET_FILE", value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Meet peers directly on this UDP address.
+    #[arg(long, env = "ROUNDELAY_UDP", value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = address)]
+    udp: SocketAddr,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// A relay to join by; repeatable. A URL without a path means /ws.
+    #[arg(
+        long = "relay",
+        env = "ROUNDELAY_RELAY",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    relays: Vec<RelayUrl>,
+    /// Serve the HTTP API here; off by default. Not on loopback, it needs
+    /// --token-file.
+    #[arg(long, env = "ROUNDELAY_HTTP", value_name = "ADDR", value_parser = address)]
+    http: Option<SocketAddr>,
+    /// A name under which the HTTP API may be reached besides its address;
+    /// repeatable.
+    #[arg(
+        long = "allow-host",
+        env = "ROUNDELAY_ALLOW_HOST",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
+    allow_hosts: Vec<String>,
+    /// The file with the bearer token that callers of the HTTP API show.
+    #[arg(long, env = "ROUNDELAY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Keep identity, ring and records here; in memory when absent.
+    #[arg(long, env = "ROUNDELAY_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A name for people.
+    #[arg(
+        long,
+        env = "ROUNDELAY_NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    name: String,
+    /// Start a ring of its own.
+    #[arg(long, env = "ROUNDELAY_NEW_RING")]
+    new_ring: bool,
+    /// A TOML file with settings by the names of these flags.
+    #[arg(long, env = "ROUNDELAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl RelayArgs {
+    /// The configuration, with the files that it names read.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn config(self) -> Result<RelayConfig, ConfigError> {
+        Ok(RelayConfig {
+            listen: self.listen,
+            http: self.common.http()?,
+            data_dir: self.common.data_dir,
+            networks: NetworkFlag::load_all(&self.networks)?,
+            relays: self.common.relays,
+            public_url: self.public_url,
+            name: checked_name(self.common.name)?,
+            new_ring: self.common.new_ring,
+        })
+    }
+}
+
+impl NodeArgs {
+    /// The configuration, with the files that it names read.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn config(self) -> Result<NodeConfig, ConfigError> {
+        let network = NetworkFlag {
+            name: self.network,
+            secret_file: self.secret_file,
+        };
+        Ok(NodeConfig {
+            http: self.common.http()?,
+            relays: self.common.relays,
+            data_dir: self.common.data_dir,
+            network: network.load()?,
+            udp: self.udp,
+            name: checked_name(self.common.name)?,
+            new_ring: self.common.new_ring,
+        })
+    }
+}
+
+impl CommonArgs {
+    fn http(&self) -> Result<Option<HttpConfig>, ConfigError> {
+        let load =
+            |listen| HttpConfig::load(listen, self.allow_hosts.clone(), self.token_file.as_deref());
+        self.http.map(load).transpose()
+    }
+}
+
+fn network_name(text: &str) -> Result<String, NameError> {
+    Network::new(text, b"").map(|network| network.name().to_owned())
+}
+
+/// An address to listen on, by number or name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let named = || text.to_socket_addrs().ok()?.next();
+    text.parse().ok().or_else(named).ok_or_else(|| {
+        "an address has a host and a port of this machine, as in 127.0.0.1:9101".to_owned()
+    })
+}

@@ -1,0 +1,159 @@
+//! Status and ring for people.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// A node's status, a line for each matter.
+pub(super) fn status(status: &Value) -> String {
+    let ready = if status["ready"].as_bool() == Some(true) {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let mut lines = vec![
+        ("node", join([&status["id"], &status["name"]].map(text))),
+        ("network", text(&status["network"])),
+        (
+            "ring",
+            format!("{} ({ready})", or_dash(text(&status["ring_id"]))),
+        ),
+        (
+            "is",
+            format!(
+                "{}, epoch {}",
+                text(&status["class"]),
+                text(&status["epoch"])
+            ),
+        ),
+        ("predecessor", or_dash(text(&status["predecessor"]))),
+    ];
+    lines.extend(named("successor", list(&status["successors"]).map(text)));
+    let relays = list(&status["relays"]);
+    let relays = relays.map(|relay| join([&relay["url"], &relay["state"]].map(text)));
+    lines.extend(named("relay", relays));
+    let links = list(&status["links"]).map(|link| {
+        let rtt = link["rtt_ms"].as_f64();
+        let rtt = rtt.map_or_else(|| "-".into(), |rtt| format!("{rtt:.1} ms"));
+        let [bytes_in, bytes_out] = ["bytes_in", "bytes_out"].map(|name| bytes(&link[name]));
+        let (peer, kind) = (text(&link["peer"]), text(&link["kind"]));
+        format!("{peer}  {kind:6}  {rtt:>9}  in {bytes_in:>10}  out {bytes_out:>10}")
+    });
+    lines.extend(named("link", links));
+    let store = &status["store"];
+    lines.push((
+        "store",
+        format!(
+            "{} records, {}; {} under-replicated; {} slots degraded",
+            text(&store["records"]),
+            bytes(&store["bytes"]),
+            text(&store["under_replicated"]),
+            text(&store["degraded"]),
+        ),
+    ));
+    let mut out = String::new();
+    for (name, value) in lines {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{name:11}  {value}");
+    }
+    out
+}
+
+/// The members of a ring, a line for each.
+pub(super) fn ring(ring: &Value) -> String {
+    let mut out = String::new();
+    for member in list(&ring["members"]) {
+        let [id, class, state, name] = ["id", "class", "state", "name"].map(|of| text(&member[of]));
+        let line = format!("{id}  {class:9}  {state:7}  {name}");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The name before the first line only; a dash where there is none.
+fn named(
+    name: &'static str,
+    values: impl Iterator<Item = String>,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let mut values: Vec<String> = values.collect();
+    if values.is_empty() {
+        values.push("-".into());
+    }
+    let name = std::iter::once(name).chain(std::iter::repeat(""));
+    name.zip(values)
+}
+
+/// A value as it is; names come from other machines, and terminals obey
+/// control characters.
+fn text(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+fn join(parts: [String; 2]) -> String {
+    parts.join("  ").trim_end().to_owned()
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".into() } else { text }
+}
+
+fn bytes(value: &Value) -> String {
+    let bytes = value.as_u64().unwrap_or_default();
+    let scaled = |unit: u32| bytes as f64 / f64::from(unit);
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        10_240..10_485_760 => format!("{:.1} KiB", scaled(1 << 10)),
+        10_485_760..10_737_418_240 => format!("{:.1} MiB", scaled(1 << 20)),
+        _ => format!("{:.1} GiB", scaled(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_ring_is_a_line_for_each_member() {
+        let ring = json!({ "ring_id": "r", "members": [
+            { "id": "aaaa", "name": "evil\u{1b}[2J", "class": "durable", "state": "alive" },
+            { "id": "bbbb", "name": "", "class": "transient", "state": "dead" },
+        ]});
+        let expected = "aaaa  durable    alive    evil\u{fffd}[2J\nbbbb  transient  dead\n";
+        assert_eq!(super::ring(&ring), expected);
+    }
+
+    #[test]
+    fn a_status_is_a_line_for_each_matter() {
+        let status = json!({
+            "id": "aaaa", "epoch": 7, "class": "durable", "name": "", "network": "default",
+            "ring_id": null, "ready": false, "predecessor": null, "successors": ["bbbb", "cccc"],
+            "links": [{ "peer": "bbbb", "kind": "relay", "rtt_ms": null, "bytes_in": 20480,
+                        "bytes_out": 3 }],
+            "relays": [],
+            "store": { "records": 2, "bytes": 300, "under_replicated": 0, "degraded": 1 },
+        });
+        let expected = "\
+node         aaaa
+network      default
+ring         - (not ready)
+is           durable, epoch 7
+predecessor  -
+successor    bbbb
+             cccc
+relay        -
+link         bbbb  relay           -  in   20.0 KiB  out        3 B
+store        2 records, 300 B; 0 under-replicated; 1 slots degraded
+";
+        assert_eq!(super::status(&status), expected);
+    }
+}

@@ -1,0 +1,177 @@
+//! Storage for a node: core's ordered map of bytes, on disk or in memory.
+//!
+//! [`Storage::submit`] takes core's orders as they come. Reads are answered at
+//! once, on the caller's thread, from the last finished transaction and the
+//! commits that are still on their way to disk (`overlay`); so a read never
+//! waits for a sync, and yet sees every commit before it. Commits go to one
+//! thread (`committer`) that puts all those which wait while one sync runs
+//! into the next transaction, and are answered once that is synced.
+
+mod committer;
+mod disk;
+mod memory;
+mod overlay;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use roundelay_core::store::{StoreError, StoreOp, Stored};
+
+use self::disk::Disk;
+use self::memory::Memory;
+
+/// The file in the data directory.
+pub const FILE_NAME: &str = "roundelay.redb";
+
+/// The version of what is kept in the file. Another one is refused.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// Bytes of commits on their way to disk beyond which [`Storage::has_room`]
+/// says no.
+pub const COMMIT_BYTES_MAX: usize = 32 << 20;
+
+/// A node's storage.
+#[derive(Debug)]
+pub struct Storage {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Memory(Memory),
+    Disk(Box<Disk>),
+}
+
+/// A commit's answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// The token it was submitted with.
+    pub token: u64,
+    /// What storage says.
+    pub result: Result<Stored, StoreError>,
+}
+
+/// Why a data directory cannot be used. The words say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or the file cannot be made or written.
+    #[error(
+        "cannot use the data directory {}: {source}; choose another --data-dir, or let this user write to it",
+        .dir.display()
+    )]
+    Unusable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error(
+        "the data directory {} is in use by another roundelay; stop that one, or choose another --data-dir",
+        .dir.display()
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The file is not one of ours, or is damaged.
+    #[error(
+        "{} is damaged or not a Roundelay file ({detail}); move it away to start empty and fetch the records from the ring, or restore it from a backup",
+        .file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The file was written by another version of Roundelay.
+    #[error(
+        "{} has format {found}, and this roundelay reads format {FORMAT_VERSION}; run the version that wrote it, or choose another --data-dir",
+        .file.display()
+    )]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+}
+
+impl Storage {
+    /// Opens the storage in a data directory, which is made if it is missing,
+    /// and counts the node's epoch up: see [`Storage::epoch`].
+    ///
+    /// # Errors
+    /// When the directory cannot be written, another process holds it, or its
+    /// file is damaged or of another format.
+    pub fn open(dir: &Path, unix_ms: u64) -> Result<Self, OpenError> {
+        let disk = Disk::open(dir, unix_ms)?;
+        let kind = Kind::Disk(Box::new(disk));
+        Ok(Self { kind })
+    }
+
+    /// Storage that forgets everything when it is dropped. Answers all orders
+    /// at once.
+    #[must_use]
+    pub fn memory(unix_ms: u64) -> Self {
+        let kind = Kind::Memory(Memory::new(unix_ms));
+        Self { kind }
+    }
+
+    /// The node's epoch: greater at every [`Storage::open`] of one directory,
+    /// and not below the wall clock's milliseconds then. It is kept in the
+    /// same file as the records, so that both are one directory's or neither.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        match &self.kind {
+            Kind::Memory(memory) => memory.epoch(),
+            Kind::Disk(disk) => disk.epoch(),
+        }
+    }
+
+    /// Carries out an order; all that were submitted before are visible to
+    /// it. Answers at once, or says `None`: then the answer comes by
+    /// [`Storage::completed`]. Only a commit to disk is answered so.
+    pub fn submit(&mut self, token: u64, op: StoreOp) -> Option<Result<Stored, StoreError>> {
+        match &mut self.kind {
+            Kind::Memory(memory) => Some(memory.submit(op)),
+            Kind::Disk(disk) => disk.submit(token, op),
+        }
+    }
+
+    /// The next answer to a commit, in the order of submission. Waits until
+    /// there is one (for ever in memory); cancel-safe.
+    pub async fn completed(&mut self) -> Completed {
+        match &mut self.kind {
+            Kind::Memory(_) => std::future::pending().await,
+            Kind::Disk(disk) => disk.completed().await,
+        }
+    }
+
+    /// The next answer to a commit if there is one already. A whole group of
+    /// commits completes at once: drain it before waiting again.
+    pub fn try_completed(&mut self) -> Option<Completed> {
+        match &mut self.kind {
+            Kind::Memory(_) => None,
+            Kind::Disk(disk) => disk.try_completed(),
+        }
+    }
+
+    /// Whether commits on their way to disk are below [`COMMIT_BYTES_MAX`].
+    ///
+    /// The overflow rule: `submit` refuses nothing, because core has decided
+    /// by then. A driver takes no new commands and frames while there is no
+    /// room, so that its peers and callers wait; what it has taken already is
+    /// bounded by core.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match &self.kind {
+            Kind::Memory(_) => true,
+            Kind::Disk(disk) => disk.has_room(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

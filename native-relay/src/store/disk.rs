@@ -1,0 +1,321 @@
+//! Storage on disk: one redb file, read through snapshots.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use redb::{
+    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+};
+use roundelay_core::store::{Read, StoreError, StoreOp, Stored};
+use tokio::sync::mpsc as channel;
+
+use super::committer::{Committer, Finished, Order};
+use super::overlay::{Merge, Overlay, bytes_of, scan};
+use super::{COMMIT_BYTES_MAX, Completed, FILE_NAME, FORMAT_VERSION, OpenError};
+
+/// What core keeps.
+pub(super) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
+
+/// What this module keeps for itself: `format` and `epoch`.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// redb's page cache grows to this many bytes.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+
+/// Finished groups that wait for the driver before the committer waits too.
+const FINISHED_QUEUE_LEN: usize = 16;
+
+/// The records as of a finished transaction.
+pub(super) type Snapshot = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// The file system, as far as a committer needs it; tests make it fail.
+pub(super) trait Medium: Send {
+    /// Opens the file, repairing it when it was not closed well.
+    fn open(&self) -> Result<Database, DatabaseError>;
+
+    /// Bytes that are free for the file to grow.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open data directory. Dropping it waits for the commits in flight.
+#[derive(Debug)]
+pub(super) struct Disk {
+    epoch: u64,
+    snapshot: Snapshot,
+    overlay: Overlay,
+    /// Of the commits in the overlay, in order.
+    tokens: VecDeque<u64>,
+    ready: VecDeque<Completed>,
+    finished: channel::Receiver<Finished>,
+    /// `None` only while dropping.
+    orders: Option<mpsc::Sender<Order>>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    pub(super) fn open(dir: &Path, unix_ms: u64) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unusable {
+            dir: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+        let file = dir.join(FILE_NAME);
+        let disk = Self::open_medium(Box::new(File(file)), dir, unix_ms)?;
+        crate::identity::sync_dir(dir).map_err(unusable)?;
+        Ok(disk)
+    }
+
+    pub(super) fn open_medium(
+        medium: Box<dyn Medium>,
+        dir: &Path,
+        unix_ms: u64,
+    ) -> Result<Self, OpenError> {
+        let opened = guard(|| {
+            let database = medium.open().map_err(|error| explain(error, dir))?;
+            let epoch = start(&database, dir, unix_ms)?;
+            let snapshot = snapshot_of(&database).map_err(|error| explain(error, dir))?;
+            Ok((database, epoch, snapshot))
+        });
+        let (database, epoch, snapshot) = opened.unwrap_or_else(|Panicked| {
+            Err(OpenError::Damaged {
+                file: dir.join(FILE_NAME),
+                detail: Panicked.to_string(),
+            })
+        })?;
+        let (orders, queue) = mpsc::channel();
+        let (done, finished) = channel::channel(FINISHED_QUEUE_LEN);
+        let committer = Committer::new(medium, database, done);
+        let committer = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || committer.run(&queue))
+            .map_err(|source| OpenError::Unusable {
+                dir: dir.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            epoch,
+            snapshot,
+            overlay: Overlay::default(),
+            tokens: VecDeque::new(),
+            ready: VecDeque::new(),
+            finished,
+            orders: Some(orders),
+            committer: Some(committer),
+        })
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.overlay.bytes() < COMMIT_BYTES_MAX
+    }
+
+    pub(super) fn submit(&mut self, token: u64, op: StoreOp) -> Option<Result<Stored, StoreError>> {
+        match op {
+            StoreOp::Read(read) => {
+                let answer = guard(|| match read {
+                    Read::Get { key } => self.get(&key),
+                    Read::Scan { from, to, limit } => self.scan(&from, &to, limit),
+                });
+                Some(answer.unwrap_or_else(|panicked| Err(read_failed(&panicked))))
+            }
+            StoreOp::Commit(writes) => {
+                let bytes = bytes_of(&writes);
+                let writes = Arc::new(writes);
+                let order = Order {
+                    writes: Arc::clone(&writes),
+                    bytes,
+                };
+                let sent = self
+                    .orders
+                    .as_ref()
+                    .is_some_and(|orders| orders.send(order).is_ok());
+                if !sent {
+                    return Some(Err(StoreError::Failed));
+                }
+                self.overlay.push(writes);
+                self.tokens.push_back(token);
+                None
+            }
+        }
+    }
+
+    pub(super) async fn completed(&mut self) -> Completed {
+        loop {
+            if let Some(completed) = self.try_completed() {
+                return completed;
+            }
+            match self.finished.recv().await {
+                Some(finished) => self.on_finished(finished),
+                None if self.tokens.is_empty() => std::future::pending().await,
+                // The committer is gone, by a panic: nobody else will answer.
+                None => self.on_finished(Finished {
+                    commits: self.tokens.len(),
+                    result: Err(StoreError::Failed),
+                    snapshot: None,
+                }),
+            }
+        }
+    }
+
+    pub(super) fn try_completed(&mut self) -> Option<Completed> {
+        if self.ready.is_empty()
+            && let Ok(finished) = self.finished.try_recv()
+        {
+            self.on_finished(finished);
+        }
+        self.ready.pop_front()
+    }
+
+    /// The snapshot changes in the same step as the overlay: readers see each
+    /// commit in one of the two, always.
+    fn on_finished(&mut self, finished: Finished) {
+        if let Some(snapshot) = finished.snapshot {
+            self.snapshot = snapshot;
+        }
+        for token in self.tokens.drain(..finished.commits) {
+            self.overlay.pop();
+            let result = finished.result.map(|()| Stored::Done);
+            self.ready.push_back(Completed { token, result });
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Stored, StoreError> {
+        if let Some(value) = self.overlay.get(key) {
+            return Ok(Stored::Value(value.map(<[u8]>::to_vec)));
+        }
+        let value = self
+            .snapshot
+            .get(key)
+            .map_err(|error| read_failed(&error))?;
+        Ok(Stored::Value(value.map(|value| value.value().to_vec())))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Stored, StoreError> {
+        if from >= to {
+            return Ok(Stored::Entries(Vec::new()));
+        }
+        let over = self
+            .overlay
+            .range(from, to)
+            .map(|(key, value)| Ok((key.to_vec(), value.map(<[u8]>::to_vec))));
+        let under = self
+            .snapshot
+            .range::<&[u8]>(from..to)
+            .map_err(|error| read_failed(&error))?
+            .map(|entry| {
+                let (key, value) = entry.map_err(|error| read_failed(&error))?;
+                Ok((key.value().to_vec(), Some(value.value().to_vec())))
+            });
+        scan(Merge::new(over, under), limit)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // First nobody waits for answers, then no orders can come: the thread
+        // carries out what it has and ends, and gives the file up.
+        self.finished.close();
+        self.orders = None;
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+/// redb panicked.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("its structure makes no sense")]
+pub(super) struct Panicked;
+
+/// Calls redb. It answers damage with errors, but not in all places: it checks
+/// no page's sum while reading, and a page that makes no sense can make it
+/// panic. That must not take the process down.
+pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
+}
+
+/// The records as of the last transaction.
+pub(super) fn snapshot_of(database: &Database) -> Result<Snapshot, redb::Error> {
+    Ok(database.begin_read()?.open_table(RECORDS)?)
+}
+
+/// Checks the format, or writes it to an empty file, and counts the epoch up.
+fn start(database: &Database, dir: &Path, unix_ms: u64) -> Result<u64, OpenError> {
+    let started = || -> Result<Result<u64, u64>, redb::Error> {
+        let transaction = database.begin_write()?;
+        let epoch = {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("format")?.map(|format| format.value());
+            if let Some(found) = found
+                && found != FORMAT_VERSION
+            {
+                return Ok(Err(found));
+            }
+            let last = meta.get("epoch")?.map_or(0, |epoch| epoch.value());
+            let epoch = unix_ms.max(last.saturating_add(1));
+            meta.insert("format", FORMAT_VERSION)?;
+            meta.insert("epoch", epoch)?;
+            transaction.open_table(RECORDS)?;
+            epoch
+        };
+        transaction.commit()?;
+        Ok(Ok(epoch))
+    };
+    started()
+        .map_err(|error| explain(error, dir))?
+        .map_err(|found| OpenError::Format {
+            file: dir.join(FILE_NAME),
+            found,
+        })
+}
+
+fn explain(error: impl Into<redb::Error>, dir: &Path) -> OpenError {
+    let (dir, file) = (dir.to_owned(), dir.join(FILE_NAME));
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => OpenError::InUse { dir },
+        redb::Error::UpgradeRequired(found) => OpenError::Format {
+            file,
+            found: found.into(),
+        },
+        redb::Error::Io(source)
+            if !matches!(
+                source.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            OpenError::Unusable { dir, source }
+        }
+        other => OpenError::Damaged {
+            file,
+            detail: other.to_string(),
+        },
+    }
+}
+
+fn read_failed(error: &dyn std::error::Error) -> StoreError {
+    tracing::error!(%error, "cannot read from storage");
+    StoreError::Failed
+}
+
+/// The real file.
+struct File(PathBuf);
+
+impl Medium for File {
+    fn open(&self) -> Result<Database, DatabaseError> {
+        Database::builder()
+            .set_cache_size(CACHE_BYTES_MAX)
+            .create(&self.0)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.0)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

@@ -1,0 +1,329 @@
+//! Tests of storage as a whole, on both kinds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redb::{Database, DatabaseError, StorageBackend, backends::FileBackend};
+use roundelay_core::store::{Read, Write};
+
+use super::committer::RESERVE_BYTES;
+use super::disk::Medium;
+use super::*;
+
+fn put(key: &str, value: &str) -> Write {
+    Write {
+        key: key.into(),
+        value: Some(value.into()),
+    }
+}
+
+fn remove(key: &str) -> Write {
+    Write {
+        key: key.into(),
+        value: None,
+    }
+}
+
+impl Storage {
+    fn get(&mut self, key: &str) -> Option<String> {
+        let op = StoreOp::Read(Read::Get { key: key.into() });
+        match self.submit(0, op).unwrap().unwrap() {
+            Stored::Value(value) => value.map(|value| String::from_utf8(value).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn scan(&mut self, from: &str, to: &str, limit: usize) -> String {
+        let (from, to) = (from.into(), to.into());
+        let op = StoreOp::Read(Read::Scan { from, to, limit });
+        match self.submit(0, op).unwrap().unwrap() {
+            Stored::Entries(entries) => entries
+                .iter()
+                .map(|(key, value)| {
+                    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+                    format!("{}={} ", text(key), text(value))
+                })
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn commit(&mut self, writes: Vec<Write>) -> Result<Stored, StoreError> {
+        match self.submit(7, StoreOp::Commit(writes)) {
+            Some(result) => result,
+            None => {
+                let completed = self.completed().await;
+                assert_eq!(completed.token, 7);
+                completed.result
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_sees_every_commit_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for mut storage in [Storage::memory(1), Storage::open(dir.path(), 1).unwrap()] {
+        let mut due = 0;
+        for round in 0..200 {
+            let (key, value) = (format!("k{:02}", round % 20), round.to_string());
+            let writes = vec![put(&key, &value), remove("gone"), put("last", &value)];
+            due += u64::from(storage.submit(round, StoreOp::Commit(writes)).is_none());
+            assert_eq!(storage.get(&key), Some(value.clone()));
+            let scan = storage.scan("k", "m", usize::MAX);
+            assert!(scan.ends_with(&format!("last={value} ")), "{scan}");
+            assert!(scan.contains(&format!("{key}={value} ")), "{scan}");
+            assert_eq!(scan.matches('=').count() as u64, 21.min(round + 2));
+        }
+        let first = 200 - due;
+        for token in first..200 {
+            let completed = storage.completed().await;
+            assert_eq!(
+                (completed.token, completed.result),
+                (token, Ok(Stored::Done))
+            );
+        }
+        assert_eq!(storage.try_completed(), None);
+        assert_eq!(storage.get("last").as_deref(), Some("199"));
+    }
+}
+
+#[tokio::test]
+async fn scans_are_ordered_half_open_and_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    for mut storage in [Storage::memory(1), Storage::open(dir.path(), 1).unwrap()] {
+        let writes = vec![put("a", "1"), put("b", "2"), put("c", "3"), put("d", "4")];
+        storage.commit(writes).await.unwrap();
+        storage.submit(8, StoreOp::Commit(vec![remove("b"), put("c", "5")]));
+        assert_eq!(storage.scan("a", "d", 100), "a=1 c=5 ");
+        assert_eq!(storage.scan("a", "e", 4), "a=1 c=5 ");
+        assert_eq!(storage.scan("a", "e", 0), "a=1 ");
+        assert_eq!(storage.scan("d", "a", 100), "");
+        assert_eq!(storage.scan("x", "y", 100), "");
+    }
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything_and_counts_the_epoch_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path(), 1000).unwrap();
+    assert_eq!(storage.epoch(), 1000);
+    storage.commit(vec![put("kept", "yes")]).await.unwrap();
+    // What is in flight when a node stops is written all the same.
+    storage.submit(8, StoreOp::Commit(vec![put("late", "too")]));
+    drop(storage);
+
+    let mut storage = Storage::open(dir.path(), 500).unwrap();
+    assert_eq!(storage.epoch(), 1001, "the clock went back");
+    assert_eq!(storage.scan("a", "z", 100), "kept=yes late=too ");
+    drop(storage);
+    assert_eq!(Storage::open(dir.path(), 5000).unwrap().epoch(), 5000);
+}
+
+#[test]
+fn one_directory_is_for_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Storage::open(dir.path(), 1).unwrap();
+    let error = Storage::open(dir.path(), 1).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(first);
+    Storage::open(dir.path(), 1).unwrap();
+}
+
+#[test]
+fn an_unusable_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = Storage::open(&path, 1).unwrap_err();
+        assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()));
+    }
+}
+
+#[test]
+fn another_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Storage::open(dir.path(), 1).unwrap());
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
+    let database = Database::open(dir.path().join(FILE_NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(meta)
+        .unwrap()
+        .insert("format", 2)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = Storage::open(dir.path(), 1).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Format { found: 2, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_without_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(FILE_NAME);
+    for bytes in [&b"no database at all"[..], &[0x5a; 100_000], &[0; 5000]] {
+        std::fs::write(&file, bytes).unwrap();
+        let error = Storage::open(dir.path(), 1).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "left as it was");
+        std::fs::remove_file(&file).unwrap();
+    }
+    let mut storage = Storage::open(dir.path(), 1).unwrap();
+    for round in 0..50 {
+        let key = format!("key {round}");
+        storage.commit(vec![put(&key, &key)]).await.unwrap();
+    }
+    drop(storage);
+    let good = std::fs::read(&file).unwrap();
+    // Either it is noticed, or it hit what nobody reads: never a panic.
+    for at in (0..good.len()).step_by(good.len() / 97) {
+        let mut bad = good.clone();
+        for byte in bad.iter_mut().skip(at).take(64) {
+            *byte ^= 0xa5;
+        }
+        std::fs::write(&file, bad).unwrap();
+        match Storage::open(dir.path(), 1) {
+            Ok(mut storage) => {
+                let (from, to, limit) = (vec![], vec![0xff], 1 << 20);
+                let _ = storage.submit(0, StoreOp::Read(Read::Scan { from, to, limit }));
+            }
+            Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{error}"),
+        }
+        std::fs::write(&file, &good[..at]).unwrap();
+        drop(Storage::open(dir.path(), 1));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_commits_and_goes_on_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let mut storage = disk.storage(&dir);
+    storage.commit(vec![put("a", "1")]).await.unwrap();
+    disk.free_bytes.store(RESERVE_BYTES - 1, Ordering::Relaxed);
+    let refused = storage.commit(vec![put("a", "2")]).await;
+    assert_eq!(refused, Err(StoreError::Full));
+    assert_eq!(storage.get("a").as_deref(), Some("1"));
+    disk.free_bytes.store(u64::MAX, Ordering::Relaxed);
+    storage.commit(vec![put("a", "3")]).await.unwrap();
+    assert_eq!(storage.get("a").as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_failed_write_changes_nothing_and_the_next_may_succeed() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let mut storage = disk.storage(&dir);
+    storage.commit(vec![put("a", "1")]).await.unwrap();
+    disk.full.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let refused = storage.commit(vec![put("a", "2"), put("b", "2")]).await;
+        assert_eq!(refused, Err(StoreError::Full));
+    }
+    disk.full.store(false, Ordering::Relaxed);
+    storage.commit(vec![put("c", "3")]).await.unwrap();
+    assert_eq!(storage.scan("a", "z", 100), "a=1 c=3 ");
+    drop(storage);
+    let mut storage = disk.storage(&dir);
+    assert_eq!(storage.scan("a", "z", 100), "a=1 c=3 ");
+}
+
+#[test]
+fn there_is_no_room_beyond_the_cap() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path(), 1).unwrap();
+    assert!(storage.has_room());
+    let big = "x".repeat(COMMIT_BYTES_MAX);
+    storage.submit(1, StoreOp::Commit(vec![put("big", &big)]));
+    assert!(!storage.has_room());
+    assert_eq!(storage.get("big").map(|value| value.len()), Some(big.len()));
+    while storage.try_completed().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(storage.has_room());
+}
+
+/// A disk that can be made to refuse writes.
+#[derive(Debug, Default)]
+struct FaultyDisk {
+    /// Zero means no end of room.
+    free_bytes: AtomicU64,
+    full: AtomicBool,
+}
+
+impl FaultyDisk {
+    fn storage(self: &Arc<Self>, dir: &tempfile::TempDir) -> Storage {
+        let medium = FaultyFile {
+            path: dir.path().join(FILE_NAME),
+            disk: Arc::clone(self),
+        };
+        let disk = Disk::open_medium(Box::new(medium), dir.path(), 1).unwrap();
+        let kind = Kind::Disk(Box::new(disk));
+        Storage { kind }
+    }
+}
+
+struct FaultyFile {
+    path: PathBuf,
+    disk: Arc<FaultyDisk>,
+}
+
+impl Medium for FaultyFile {
+    fn open(&self) -> Result<Database, DatabaseError> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)?;
+        let backend = FaultyBackend {
+            file: FileBackend::new(file)?,
+            disk: Arc::clone(&self.disk),
+        };
+        Database::builder().create_with_backend(backend)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        match self.disk.free_bytes.load(Ordering::Relaxed) {
+            0 => Ok(u64::MAX),
+            free => Ok(free),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FaultyBackend {
+    file: FileBackend,
+    disk: Arc<FaultyDisk>,
+}
+
+impl StorageBackend for FaultyBackend {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        if self.disk.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write(offset, data)
+    }
+}
