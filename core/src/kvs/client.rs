@@ -208,25 +208,17 @@ impl Kvs {
                 self.clock.observe(version, now.unix_ms);
                 self.finish(id, Reply::Written { version, copies });
             }
-            Outcome::Failed(error) => {
-                // "Surely not applied" holds for this try alone.
-                let error = match error {
-                    RequestError::Unavailable { .. } if request.perhaps => {
-                        RequestError::OutcomeUnknown
-                    }
-                    error => error,
-                };
-                self.finish(id, Reply::Failed(error));
-            }
+            Outcome::Failed(error) => self.finish_failed(id, error),
             Outcome::Moved(view) => {
                 request.tried.insert(from);
                 request.in_hand = false;
                 self.learn_views(&[view]);
                 self.try_request(id, now);
             }
-            Outcome::NotReady => {
+            Outcome::NotReady { perhaps } => {
                 request.tried.insert(from);
                 request.in_hand = false;
+                request.perhaps |= perhaps;
                 self.try_request(id, now);
             }
         }
@@ -277,12 +269,8 @@ impl Kvs {
         let Some(request) = self.clients.requests.get(&id) else {
             return;
         };
-        let error = if request.perhaps {
-            RequestError::OutcomeUnknown
-        } else {
-            self.unavailable(request.op.key().slot())
-        };
-        self.finish(id, Reply::Failed(error));
+        let error = self.unavailable(request.op.key().slot());
+        self.finish_failed(id, error);
     }
 
     pub(super) fn unavailable(&self, slot: super::Slot) -> RequestError {
@@ -309,17 +297,35 @@ impl Kvs {
             Outcome::Found { value, version } => Reply::Found { value, version },
             Outcome::Missing => Reply::Missing,
             Outcome::Written { version, copies } => Reply::Written { version, copies },
-            Outcome::Failed(error) => Reply::Failed(error),
-            Outcome::Moved(_) | Outcome::NotReady => {
-                if let Some(request) = self.clients.requests.get_mut(&id) {
-                    request.target = None;
-                    request.in_hand = false;
-                    request.retry_at = now.mono + PAUSE;
-                }
-                return;
-            }
+            Outcome::Failed(error) => return self.finish_failed(id, error),
+            Outcome::Moved(_) => return self.pause_request(id, false, now),
+            Outcome::NotReady { perhaps } => return self.pause_request(id, perhaps, now),
         };
         self.finish(id, reply);
+    }
+
+    fn pause_request(&mut self, id: RequestId, perhaps: bool, now: Now) {
+        if let Some(request) = self.clients.requests.get_mut(&id) {
+            request.target = None;
+            request.in_hand = false;
+            request.perhaps |= perhaps;
+            request.retry_at = now.mono + PAUSE;
+        }
+    }
+
+    /// The last try was surely not applied; an earlier one may have been.
+    fn finish_failed(&mut self, id: RequestId, error: RequestError) {
+        let perhaps = self
+            .clients
+            .requests
+            .get(&id)
+            .is_some_and(|request| request.perhaps);
+        let error = if perhaps {
+            RequestError::OutcomeUnknown
+        } else {
+            error
+        };
+        self.finish(id, Reply::Failed(error));
     }
 
     fn finish(&mut self, id: RequestId, reply: Reply) {

@@ -122,7 +122,7 @@ impl Kvs {
         let outcome = if self.views.serving(slot).is_some() || mirror {
             return self.coordinate(origin, op, now);
         } else if voter {
-            Outcome::NotReady
+            Outcome::NotReady { perhaps: false }
         } else {
             Outcome::Moved(self.views.known_of(slot))
         };
@@ -131,10 +131,17 @@ impl Kvs {
 
     /// Coordinates a request; this node serves its slot, or mirrors it.
     pub(super) fn coordinate(&mut self, origin: Origin, op: Op, now: Now) {
-        self.coordinate_until(now.mono + DEADLINE, origin, op, now);
+        self.coordinate_until((now.mono + DEADLINE, false), origin, op, now);
     }
 
-    fn coordinate_until(&mut self, deadline: Instant, origin: Origin, op: Op, now: Now) {
+    /// The same, with a deadline, and whether an earlier try may come to light.
+    fn coordinate_until(
+        &mut self,
+        (deadline, perhaps): (Instant, bool),
+        origin: Origin,
+        op: Op,
+        now: Now,
+    ) {
         if self.coordinations.active.len() >= COORDINATION_COUNT_MAX {
             let outcome = Outcome::Failed(RequestError::Busy);
             return self.conclude(origin, outcome, now);
@@ -147,8 +154,12 @@ impl Kvs {
         };
         let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         if view.voters.iter().filter(alive).count() < majority && op.mode() == Mode::Quorum {
-            let outcome = Outcome::Failed(self.unavailable(slot));
-            return self.conclude(origin, outcome, now);
+            let error = if perhaps {
+                RequestError::OutcomeUnknown
+            } else {
+                self.unavailable(slot)
+            };
+            return self.conclude(origin, Outcome::Failed(error), now);
         }
         let state = match &op {
             Op::Put { value, .. } => State::Write(Entry {
@@ -438,10 +449,12 @@ impl Kvs {
         }
         self.counters.add("coordination_restarts");
         if self.views.serving(one.slot).is_some() {
-            return self.coordinate_until(one.deadline, origin, one.op, now);
+            let perhaps = one.op.is_write();
+            return self.coordinate_until((one.deadline, perhaps), origin, one.op, now);
         }
         // Sealed, or no voter any more: the caller finds the next one.
-        self.conclude(origin, Outcome::NotReady, now);
+        let perhaps = one.op.is_write();
+        self.conclude(origin, Outcome::NotReady { perhaps }, now);
     }
 
     fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
@@ -486,6 +499,7 @@ impl Kvs {
             if behind && self.peers.is_alive(voter) {
                 self.peers.set_caught_up(voter, false);
                 self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
+                self.pulls.review(now.mono);
             }
         }
         if let Some(origin) = one.origin {

@@ -75,8 +75,11 @@ pub(crate) enum Outcome {
     Failed(RequestError),
     /// Not applied: this node does not serve the slot; here is its view.
     Moved(SlotView),
-    /// Not applied: this node will serve the slot, but does not yet.
-    NotReady,
+    /// This node will serve the slot, but does not now: ask again, or another.
+    NotReady {
+        /// Whether a write was begun, and may come to light after all.
+        perhaps: bool,
+    },
 }
 
 /// Between the coordinator and the voters of a slot. Every vote names its

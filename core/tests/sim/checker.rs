@@ -6,7 +6,7 @@ use roundelay_core::NodeId;
 use roundelay_core::kvs::{Key, Mode, Reply, Version};
 use roundelay_core::status::{Class, MemberState};
 
-use crate::workload::{Action, Call, ring_order};
+use crate::workload::{Action, BUCKETS, Call, ring_order};
 use crate::world::{SECOND, World};
 
 /// What was promised for one key.
@@ -126,18 +126,22 @@ impl Checker {
     }
 
     /// What is acknowledged is synced on a majority of the slot's view, or of
-    /// the one that was the newest just before.
+    /// one that was the newest just before.
     fn check_durable(&mut self, world: &World, key: &Key, version: Version) {
         let views = self
             .views
             .get(&key.slot().number())
             .cloned()
             .unwrap_or_default();
-        let mut newest = views.values().rev();
-        let current = newest.next();
-        let before = newest
-            .next()
-            .filter(|_| current.is_some_and(|(_, seen_at)| seen_at + 2 * SECOND > world.now));
+        // A view counts for as long as an acknowledgement may be on its way.
+        let ends = views
+            .values()
+            .skip(1)
+            .map(|(_, seen_at)| seen_at + 2 * SECOND);
+        let current = views.values().zip(ends.chain([u64::MAX]));
+        let mut current = current
+            .filter(|(_, end)| *end > world.now)
+            .map(|(view, _)| view);
         let is_durable = |(voters, _): &(Vec<NodeId>, u64)| {
             let synced = voters.iter().filter(|voter| {
                 let disk = world.index(voter).map(|index| &world.processes[index].disk);
@@ -145,10 +149,22 @@ impl Checker {
             });
             synced.count() > voters.len() / 2
         };
-        if !current.into_iter().chain(before).any(is_durable) {
+        if !current.any(is_durable) {
             self.fail(format!(
                 "{key} at {version} was acknowledged, but is not on a majority"
             ));
+        }
+    }
+
+    /// Looks at every node's view of every key's slot.
+    pub fn observe_all(&mut self, world: &World) {
+        let keys = BUCKETS.map(|bucket| Key::new(bucket).unwrap());
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        for (index, key) in alive
+            .iter()
+            .flat_map(|index| keys.iter().map(|key| (*index, key)))
+        {
+            self.observe(world, index, key);
         }
     }
 

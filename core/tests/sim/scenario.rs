@@ -126,6 +126,7 @@ fn plan_joins(scenario: &Scenario, world: &mut World) -> Vec<(u64, Class)> {
 /// Lets time pass.
 pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker, by: u64) {
     let until = world.now + by;
+    checker.observe_all(world);
     world.run_until(until, &mut |world, index, event| match event {
         Event::Reply { request, reply } => {
             workload.on_reply(world, checker, index, request, reply);
