@@ -183,7 +183,10 @@ impl Checker {
             .or_insert((location.voters.clone(), world.now));
         if seen.0 != location.voters {
             let (slot, view) = (location.slot, location.view);
-            self.fail(format!("view {view} of slot {slot} forks"));
+            let (here, there) = (location.voters, seen.0.clone());
+            self.fail(format!(
+                "view {view} of slot {slot} forks: p{index} {here:?}, {there:?}"
+            ));
         }
     }
 
