@@ -1,10 +1,9 @@
 //! Requests of this node's own callers, on their way to a coordinator.
 //!
 //! A request goes to the first live voter of its slot; when that one dies or
-//! does not serve the slot, to the next. A coordinator carries a write out
-//! once for each id. When a coordinator dies with a write in its hands, the
-//! write goes to the next one: it may then be applied twice in a row, which
-//! no reader can tell from once.
+//! does not serve the slot, to the next. A write has the version that this
+//! node gave it, whoever coordinates it: two coordinators at one write cannot
+//! apply it twice, and none can apply it again after it was acknowledged.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -209,6 +208,14 @@ impl Kvs {
                 self.finish(id, Reply::Written { version, copies });
             }
             Outcome::Failed(error) => self.finish_failed(id, error),
+            Outcome::Newer(version) => {
+                self.clock.observe(version, now.unix_ms);
+                self.stamp_again(id, now);
+            }
+            Outcome::Ahead { unix_ms } => {
+                self.clock.turn_back(now.unix_ms, unix_ms);
+                self.stamp_again(id, now);
+            }
             Outcome::Moved(view) => {
                 request.tried.insert(from);
                 request.in_hand = false;
@@ -298,10 +305,39 @@ impl Kvs {
             Outcome::Missing => Reply::Missing,
             Outcome::Written { version, copies } => Reply::Written { version, copies },
             Outcome::Failed(error) => return self.finish_failed(id, error),
+            Outcome::Newer(version) => {
+                self.clock.observe(version, now.unix_ms);
+                return self.stamp_again(id, now);
+            }
+            Outcome::Ahead { unix_ms } => {
+                self.clock.turn_back(now.unix_ms, unix_ms);
+                return self.stamp_again(id, now);
+            }
             Outcome::Moved(_) => return self.pause_request(id, false, now),
             Outcome::NotReady { perhaps } => return self.pause_request(id, perhaps, now),
         };
         self.finish(id, reply);
+    }
+
+    /// A write begins again with a newer version. The old one, should a voter
+    /// hold it, is older than what is there.
+    fn stamp_again(&mut self, id: RequestId, now: Now) {
+        let message = self.new_id();
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        if let Op::Put { version, .. } = &mut request.op {
+            *version = self.clock.tick(now.unix_ms);
+        }
+        self.counters.add("writes_stamped_again");
+        self.clients.by_message.remove(&request.message);
+        self.clients.by_message.insert(message, id);
+        request.message = message;
+        request.perhaps = true;
+        // Not at once: a clock that does not rise must not spin.
+        request.target = None;
+        request.in_hand = false;
+        request.retry_at = now.mono + Duration::from_millis(1);
     }
 
     fn pause_request(&mut self, id: RequestId, perhaps: bool, now: Now) {

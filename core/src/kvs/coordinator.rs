@@ -161,9 +161,21 @@ impl Kvs {
             };
             return self.conclude(origin, Outcome::Failed(error), now);
         }
+        if let Op::Put { key, version, .. } = &op {
+            let held = self.index.version(key);
+            let outcome = if !self.clock.observe(*version, now.unix_ms) {
+                let unix_ms = now.unix_ms;
+                Some(Outcome::Ahead { unix_ms })
+            } else {
+                (held > *version).then_some(Outcome::Newer(held))
+            };
+            if let Some(outcome) = outcome {
+                return self.conclude(origin, outcome, now);
+            }
+        }
         let state = match &op {
-            Op::Put { value, .. } => State::Write(Entry {
-                version: self.clock.tick(now.unix_ms),
+            Op::Put { value, version, .. } => State::Write(Entry {
+                version: *version,
                 value: value.clone(),
             }),
             Op::Get { key, .. } => State::Read {
@@ -405,12 +417,12 @@ impl Kvs {
         };
         match why {
             VoteError::Newer(version) => {
-                // The clock is raised past what the voter holds, and the write
-                // begins again with a newer version; unless it was
-                // acknowledged, and lost to a later write only.
-                self.clock.observe(version, now.unix_ms);
-                if one.origin.is_some() {
-                    self.restart(id, now);
+                // The caller's node raises its clock past what the voter
+                // holds; unless the write was acknowledged, and lost to a
+                // later one only.
+                if let Some(origin) = one.origin.take() {
+                    self.coordinations.active.remove(&id);
+                    self.conclude(origin, Outcome::Newer(version), now);
                 } else {
                     self.on_voted(id, from, now);
                 }
@@ -425,7 +437,12 @@ impl Kvs {
                 }
             }
             VoteError::NotReady => {}
-            VoteError::Clock => self.abandon(id, RequestError::OutcomeUnknown, now),
+            VoteError::Ahead { unix_ms } => {
+                if let Some(origin) = one.origin.take() {
+                    self.coordinations.active.remove(&id);
+                    self.conclude(origin, Outcome::Ahead { unix_ms }, now);
+                }
+            }
             VoteError::Full => {
                 let full = self.coordinations.active.get(&id);
                 if full.is_some_and(|one| one.voters.len() - 1 < one.need) {

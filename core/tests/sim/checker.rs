@@ -76,7 +76,7 @@ impl Checker {
                         .disk_lost_at
                         .is_some_and(|at| world.now < at + 5 * SECOND);
                     if !lost {
-                        self.check_durable(world, &call.key, *version);
+                        self.check_durable(world, &call.key, *version, usize::from(copies.of));
                     }
                 }
                 let promise = self.promises.entry(call.key.clone()).or_default();
@@ -125,23 +125,15 @@ impl Checker {
         }
     }
 
-    /// What is acknowledged is synced on a majority of the slot's view, or of
-    /// one that was the newest just before.
-    fn check_durable(&mut self, world: &World, key: &Key, version: Version) {
+    /// What is acknowledged by voters of a view is synced on most of them.
+    fn check_durable(&mut self, world: &World, key: &Key, version: Version, of: usize) {
         let views = self
             .views
             .get(&key.slot().number())
             .cloned()
             .unwrap_or_default();
-        // A view counts for as long as an acknowledgement may be on its way.
-        let ends = views
-            .values()
-            .skip(1)
-            .map(|(_, seen_at)| seen_at + 2 * SECOND);
-        let current = views.values().zip(ends.chain([u64::MAX]));
-        let mut current = current
-            .filter(|(_, end)| *end > world.now)
-            .map(|(view, _)| view);
+        // Views of different sizes are different views, since they only grow.
+        let mut same = views.values().filter(|(voters, _)| voters.len() == of);
         let is_durable = |(voters, _): &(Vec<NodeId>, u64)| {
             let synced = voters.iter().filter(|voter| {
                 let disk = world.index(voter).map(|index| &world.processes[index].disk);
@@ -149,7 +141,7 @@ impl Checker {
             });
             synced.count() > voters.len() / 2
         };
-        if !current.any(is_durable) {
+        if !same.any(is_durable) {
             self.fail(format!(
                 "{key} at {version} was acknowledged, but is not on a majority"
             ));
