@@ -275,7 +275,10 @@ impl Node {
             }
             LinkEvent::Down { peer, cause } => {
                 self.returns.retain(|_, via| *via != peer);
-                self.ring.on_down(&peer, cause != DownCause::Lost, now.mono);
+                // One that is heard through others is not gone.
+                let heard = self.returns.contains_key(&peer);
+                let gone = cause != DownCause::Lost && !heard;
+                self.ring.on_down(&peer, gone, now.mono);
             }
             LinkEvent::Attached { member } => {
                 if member != self.id() {

@@ -180,6 +180,7 @@ fn read_back(
         return Err(failure);
     }
     if workload.failed > failed || workload.open_count() > 0 {
+        show(world);
         return Err(format!(
             "{} reads failed at the end",
             workload.failed - failed
@@ -207,7 +208,11 @@ fn show(world: &World) {
                 status.predecessor,
                 status.successors,
                 members.collect::<Vec<_>>(),
-                status.links.iter().map(|link| (link.peer, link.kind)).collect::<Vec<_>>(),
+                status
+                    .links
+                    .iter()
+                    .map(|link| (link.peer, link.kind, link.bytes_in, link.bytes_out, link.rtt_ms))
+                    .collect::<Vec<_>>(),
                 status.relays,
                 status.store,
                 status.counters,
