@@ -26,7 +26,11 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Polls a condition until it holds; fails at the deadline, and says what for.
-pub(crate) fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn wait_until(
+    what: &str,
+    deadline: Duration,
+    mut holds: impl FnMut() -> bool,
+) -> Duration {
     let start = Instant::now();
     while !holds() {
         assert!(
