@@ -35,7 +35,10 @@ pub(crate) async fn join(options: JsValue) -> Result<Handle, JsValue> {
         has_info: info.is_some(),
         relays: relays.clone(),
     };
-    let network = options.network.clone().or(info.map(|info| info.network));
+    let network = options
+        .network
+        .clone()
+        .or_else(|| info.map(|info| info.network));
     let network = network.ok_or_else(|| unreachable(&relays))?;
     let node = node(&options, &network, relays)?;
     let handle = Handle::start(node, stun);

@@ -118,10 +118,8 @@ impl Direct {
     pub(crate) fn remote(&mut self, kind: DescriptionKind, text: &str) {
         match (kind, self.role) {
             (DescriptionKind::Candidate, _) if self.is_described => self.add_candidate(text),
-            (DescriptionKind::Candidate, _) => {
-                if self.early.len() < EARLY_COUNT_MAX {
-                    self.early.push(text.into());
-                }
+            (DescriptionKind::Candidate, _) if self.early.len() < EARLY_COUNT_MAX => {
+                self.early.push(text.into());
             }
             (DescriptionKind::Offer, Role::Answerer) | (DescriptionKind::Answer, Role::Offerer)
                 if !self.is_described =>
@@ -168,7 +166,7 @@ impl Direct {
             let mut failure = None;
             for step in steps {
                 if let Err(exception) = step.await {
-                    failure.get_or_insert(words(&exception));
+                    failure.get_or_insert_with(|| words(&exception));
                 }
             }
             driver.turn(|driver| match (failure, own) {
