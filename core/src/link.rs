@@ -400,7 +400,7 @@ impl Links {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.gone_at = Some(now);
         }
-        self.settle_down(peer, DownCause::Closed);
+        self.report_down(peer, DownCause::Closed);
     }
 
     fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {
@@ -455,7 +455,7 @@ impl Links {
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.gone_at = Some(now.mono);
             }
-            self.settle_down(&peer, DownCause::Silent);
+            self.report_down(&peer, DownCause::Silent);
         }
         self.flush_circuits();
         self.start_direct(now.mono);
@@ -569,15 +569,23 @@ impl Links {
 
     /// Says that a peer is down if no way to it is left.
     fn settle_down(&mut self, id: &NodeId, cause: DownCause) {
+        if self.peers.get(id).is_some_and(|peer| peer.up) {
+            self.report_down(id, cause);
+        }
+    }
+
+    /// The same, even of a peer to which no way was open before: one was
+    /// tried, in vain.
+    fn report_down(&mut self, id: &NodeId, cause: DownCause) {
         if self.directs.link(id).is_some() || self.circuits.is_open(id) {
             return;
         }
-        if let Some(peer) = self.peers.get_mut(id)
-            && core::mem::replace(&mut peer.up, false)
-        {
+        if let Some(peer) = self.peers.get_mut(id) {
+            if core::mem::replace(&mut peer.up, false) {
+                self.events.push_back(LinkEvent::Changed);
+            }
             peer.rest();
             self.events.push_back(LinkEvent::Down { peer: *id, cause });
-            self.events.push_back(LinkEvent::Changed);
         }
     }
 

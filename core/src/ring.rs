@@ -67,6 +67,14 @@ pub(crate) enum RingAction {
     Trouble(String),
 }
 
+/// A member reached by way of a relay.
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    peer: NodeId,
+    ask_at: Instant,
+    answered: bool,
+}
+
 /// One node's part of the ring.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -83,8 +91,8 @@ pub(crate) struct Ring {
     asked: BTreeMap<NodeId, (Instant, u32)>,
     /// Members that did not answer, and until when they are passed over.
     avoided: BTreeMap<NodeId, Instant>,
-    /// Where to ask for a way in, and when to ask again.
-    contact: Option<(NodeId, Instant)>,
+    /// Where to ask for a way in.
+    contact: Option<Contact>,
     stabilize_at: Instant,
     period: Duration,
     left: bool,
@@ -168,13 +176,25 @@ impl Ring {
     /// A member of the ring can be reached: a way in, or a way for two parts
     /// of one ring to find each other.
     pub(crate) fn on_contact(&mut self, peer: NodeId, now: Instant) {
+        self.contact = Some(Contact {
+            peer,
+            ask_at: now + ANSWER,
+            answered: false,
+        });
+        self.ask_contact(peer);
+    }
+
+    fn ask_contact(&mut self, peer: NodeId) {
         match self.id {
             Some(ring) => self.exchange(peer, ring),
-            None => {
-                self.contact = Some((peer, now + ANSWER));
-                self.send_find(peer);
-            }
+            None => self.send_find(peer),
         }
+    }
+
+    /// Whether the contact is to be asked again: no answer came, or this node
+    /// is alone.
+    fn needs_contact(&self, contact: &Contact) -> bool {
+        self.id.is_none() || !contact.answered || self.members.alive().next().is_none()
     }
 
     /// Says goodbye.
@@ -216,6 +236,9 @@ impl Ring {
         let ring = message.ring();
         if self.id != ring {
             return self.on_foreign(peer, &message);
+        }
+        if let Some(contact) = self.contact.as_mut().filter(|contact| contact.peer == peer) {
+            contact.answered = true;
         }
         self.introduce(from, now);
         match message {
@@ -277,10 +300,9 @@ impl Ring {
 
     /// Join (Zave 2012): the successor's list is taken in one step.
     fn on_found(&mut self, peer: NodeId, neighbours: Neighbours, now: Instant) {
-        if self.id.is_some_and(|own| own != neighbours.ring) || self.contact.is_none() {
+        if self.id.is_some() || self.contact.is_none() {
             return;
         }
-        self.contact = None;
         self.id = Some(neighbours.ring);
         for record in &neighbours.records {
             self.introduce(record, now);
@@ -447,11 +469,11 @@ impl Ring {
         if self.left {
             return;
         }
-        if let Some((contact, at)) = self.contact
-            && at <= now
-        {
-            self.contact = Some((contact, now + ANSWER));
-            self.send_find(contact);
+        let due = self.contact.filter(|contact| contact.ask_at <= now);
+        if let Some(contact) = due.filter(|contact| self.needs_contact(contact)) {
+            let ask_at = now + self.rng.jitter(ANSWER * 2);
+            self.contact = Some(Contact { ask_at, ..contact });
+            self.ask_contact(contact.peer);
         }
         let dead = self.members.on_timeout(now);
         if !dead.is_empty() {
@@ -502,7 +524,8 @@ impl Ring {
         let alone = self.successors.head().is_none() && self.members.alive().next().is_none();
         let stabilize = (self.id.is_some() && !alone).then_some(self.stabilize_at);
         let asked = self.asked.values().map(|(at, _)| *at).min();
-        let contact = self.contact.map(|(_, at)| at);
+        let contact = self.contact.filter(|contact| self.needs_contact(contact));
+        let contact = contact.map(|contact| contact.ask_at);
         [stabilize, asked, contact, self.members.poll_timeout()]
             .into_iter()
             .flatten()

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use self::guard::{Token, TokenError};
+pub(crate) use self::metrics::node_metrics;
 pub use self::serve::{CONNECTIONS_MAX, GRACE, serve_router};
 
 use self::error::{Counters, not_built};

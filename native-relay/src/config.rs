@@ -109,6 +109,11 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// TLS is wanted.
+    #[error(
+        "--tls-cert and --tls-key are not built yet; let a reverse proxy (Caddy, nginx) speak TLS, and name its URL with --public-url"
+    )]
+    TlsNotBuilt,
     /// A network is named twice.
     #[error("the network {0} is given twice; name each once")]
     NetworkTwice(String),

@@ -7,9 +7,19 @@
 
 pub mod api;
 pub mod cli;
+mod clock;
 pub mod config;
+mod driver;
+mod error;
 pub mod handle;
 pub mod identity;
 pub mod link;
+pub mod listen;
+mod member;
+pub mod node;
+pub mod relay;
+mod signalling;
 pub mod store;
 pub mod stun;
+
+pub use error::RunError;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use roundelay::cli::{self, Command, Exit};
 use roundelay::config::{ConfigError, NodeConfig, RelayConfig};
+use roundelay::{RunError, node, relay};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -38,14 +40,49 @@ fn serve<C>(config: Result<C, ConfigError>, run: impl FnOnce(C) -> Exit) -> Exit
     }
 }
 
-fn relay(_config: RelayConfig) -> Exit {
-    eprintln!("roundelay: relay is not built yet");
-    Exit::Failed
+fn relay(config: RelayConfig) -> Exit {
+    run(async {
+        let listeners = relay::Listeners::bind(&config).await?;
+        relay::run(config, listeners, asked_to_stop()?).await
+    })
 }
 
-fn node(_config: NodeConfig) -> Exit {
-    eprintln!("roundelay: node is not built yet");
-    Exit::Failed
+fn node(config: NodeConfig) -> Exit {
+    run(async {
+        let listeners = node::Listeners::bind(&config).await?;
+        node::run(config, listeners, asked_to_stop()?).await
+    })
+}
+
+fn run(serving: impl Future<Output = Result<(), RunError>>) -> Exit {
+    let runtime = tokio::runtime::Runtime::new().map_err(RunError::from);
+    match runtime.and_then(|runtime| runtime.block_on(serving)) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("roundelay: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Ready at SIGTERM or SIGINT; from then on a second one ends the process at
+/// once.
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(Exit::Failed as i32);
+        });
+    })
 }
 
 /// Logs to stderr: stdout is for what was asked for.

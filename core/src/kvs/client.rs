@@ -44,8 +44,8 @@ struct Request {
     tried: BTreeSet<NodeId>,
     /// Whether some coordinator may have applied it.
     perhaps: bool,
-    /// Whether some voter was there, but none was ready.
-    waiting: bool,
+    /// Whether some coordinator, perhaps this node, is at it.
+    in_hand: bool,
     retry_at: Instant,
     deadline: Instant,
 }
@@ -84,7 +84,7 @@ impl Kvs {
             target: None,
             tried: BTreeSet::new(),
             perhaps: false,
-            waiting: false,
+            in_hand: false,
             retry_at: now.mono + DEADLINE,
             deadline: now.mono + DEADLINE,
         };
@@ -101,7 +101,7 @@ impl Kvs {
         let (op, message) = (request.op.clone(), request.message);
         let slot = op.key().slot();
         if self.views.serving(slot).is_some() {
-            return self.coordinate(Origin::Own(id), op, now);
+            return self.coordinate_own(id, op, now);
         }
         if op.mode() == Mode::One && self.try_mirror(id, &op, now) {
             return;
@@ -118,7 +118,6 @@ impl Kvs {
         if next.is_none() && !alive.is_empty() {
             // All were tried: a pause, then from the front again.
             request.tried.clear();
-            request.waiting = true;
             if request.target.take().is_some() {
                 request.retry_at = now.mono + PAUSE;
                 return;
@@ -129,6 +128,7 @@ impl Kvs {
             return self.no_voter(id, now);
         };
         request.target = Some(target);
+        request.in_hand = true;
         request.retry_at = now.mono + self.peers.timeout(&target);
         self.send(target, Lane::Kv, Message::Ask { id: message, op });
     }
@@ -147,9 +147,18 @@ impl Kvs {
             Op::Put { .. } => !voter_lives,
         };
         if own_part {
-            self.coordinate(Origin::Own(id), op.clone(), now);
+            self.coordinate_own(id, op.clone(), now);
         }
         own_part
+    }
+
+    fn coordinate_own(&mut self, id: RequestId, op: Op, now: Now) {
+        if let Some(request) = self.clients.requests.get_mut(&id) {
+            request.target = None;
+            request.in_hand = true;
+            request.retry_at = request.deadline;
+        }
+        self.coordinate(Origin::Own(id), op, now);
     }
 
     fn no_voter(&mut self, id: RequestId, now: Now) {
@@ -167,6 +176,7 @@ impl Kvs {
             return;
         };
         request.target = mirror;
+        request.in_hand = mirror.is_some();
         if let Some(mirror) = mirror {
             request.retry_at = now.mono + self.peers.timeout(&mirror);
             let (id, op) = (request.message, request.op.clone());
@@ -210,11 +220,13 @@ impl Kvs {
             }
             Outcome::Moved(view) => {
                 request.tried.insert(from);
+                request.in_hand = false;
                 self.learn_views(&[view]);
                 self.try_request(id, now);
             }
             Outcome::NotReady => {
                 request.tried.insert(from);
+                request.in_hand = false;
                 self.try_request(id, now);
             }
         }
@@ -246,7 +258,7 @@ impl Kvs {
                 continue;
             };
             if request.deadline <= now.mono {
-                request.perhaps |= request.target.is_some() && request.op.is_write();
+                request.perhaps |= request.in_hand && request.op.is_write();
                 self.fail(id);
             } else if let Some(target) = request.target {
                 // The same coordinator again: it knows the id.
@@ -301,6 +313,7 @@ impl Kvs {
             Outcome::Moved(_) | Outcome::NotReady => {
                 if let Some(request) = self.clients.requests.get_mut(&id) {
                     request.target = None;
+                    request.in_hand = false;
                     request.retry_at = now.mono + PAUSE;
                 }
                 return;

@@ -150,7 +150,10 @@ fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> 
             Ok(()) if world.now >= deadline => {
                 return Err(format!("{} requests never ended", workload.open_count()));
             }
-            Err(missing) if world.now >= deadline => return Err(format!("not settled: {missing}")),
+            Err(missing) if world.now >= deadline => {
+                show(world);
+                return Err(format!("not settled: {missing}"));
+            }
             _ => {}
         }
     }
@@ -186,4 +189,28 @@ fn read_back(
         return Err(format!("{read} reads of {} keys", keys.len()));
     }
     Ok(())
+}
+
+/// Shows what every node thinks.
+fn show(world: &World) {
+    for (index, node) in world.alive() {
+        let (status, ring) = (node.status(), node.ring_status());
+        world.log(|| {
+            let members = ring.members.iter().map(|member| {
+                let place = world.index(&member.id).unwrap_or(usize::MAX);
+                format!("p{place}:{:?}", member.state)
+            });
+            format!(
+                "p{index} {:?} before {:?} after {:?}\n  members {:?}\n  links {:?}\n  relays {:?}\n  {:?}\n  {:?}",
+                node.id(),
+                status.predecessor,
+                status.successors,
+                members.collect::<Vec<_>>(),
+                status.links.iter().map(|link| (link.peer, link.kind)).collect::<Vec<_>>(),
+                status.relays,
+                status.store,
+                status.counters,
+            )
+        });
+    }
 }

@@ -14,13 +14,18 @@ pub(super) async fn metrics(state: State) -> Response {
     let told = async {
         let status = state.handle.status().await?;
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        let text = text(&status, &state.counters);
+        let text = text(&status, Some(&state.counters));
         Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
     };
     answer(&state, told.await)
 }
 
-fn text(status: &Status, counters: &Counters) -> String {
+/// The metrics of a node alone, for a relay that has no API of its own.
+pub(crate) fn node_metrics(status: &Status) -> String {
+    text(status, None)
+}
+
+fn text(status: &Status, counters: Option<&Counters>) -> String {
     let mut page = Page::default();
     let node = format!("{{id=\"{}\",network={:?}}}", status.id, status.network);
     page.metric("node_info", "gauge", "Who this is.", [(node, 1)]);
@@ -53,11 +58,13 @@ fn text(status: &Status, counters: &Counters) -> String {
         let name = format!("{}_total", sanitized(name));
         page.metric(&name, "counter", "Counted by the node.", plain(*value));
     }
-    let refused = counters
-        .all()
-        .map(|(code, count)| (format!("{{code=\"{code}\"}}"), count));
-    let help = "Requests to the HTTP API that were refused.";
-    page.metric("http_refused_total", "counter", help, refused);
+    if let Some(counters) = counters {
+        let refused = counters
+            .all()
+            .map(|(code, count)| (format!("{{code=\"{code}\"}}"), count));
+        let help = "Requests to the HTTP API that were refused.";
+        page.metric("http_refused_total", "counter", help, refused);
+    }
     if let Some(bytes) = resident_bytes() {
         // Prometheus' own name for it, which dashboards know.
         page.text

@@ -29,6 +29,12 @@ pub struct RelayArgs {
     /// Under which URL pages and other relays reach this one.
     #[arg(long, env = "ROUNDELAY_PUBLIC_URL", value_name = "URL")]
     public_url: Option<RelayUrl>,
+    /// The TLS certificate chain. Not built yet.
+    #[arg(long, env = "ROUNDELAY_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The TLS certificate's key. Not built yet.
+    #[arg(long, env = "ROUNDELAY_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -105,6 +111,9 @@ impl RelayArgs {
     /// # Errors
     /// When it cannot be used.
     pub fn config(self) -> Result<RelayConfig, ConfigError> {
+        if self.tls_cert.is_some() || self.tls_key.is_some() {
+            return Err(ConfigError::TlsNotBuilt);
+        }
         Ok(RelayConfig {
             listen: self.listen,
             http: self.common.http()?,

@@ -315,6 +315,20 @@ impl DirectLinks {
         self.flush();
     }
 
+    /// Closes all links as [`DirectLinks::close`] does one; they are closed
+    /// when [`DirectLinks::is_idle`].
+    pub fn close_all(&mut self, now: Instant) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.close(link, now);
+        }
+    }
+
+    /// Whether there is no link, not even one that is being closed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.links.is_empty()
+    }
+
     /// The next thing that happened, if any.
     pub fn poll_event(&mut self) -> Option<DirectEvent> {
         self.events.pop_front()

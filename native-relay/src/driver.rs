@@ -1,0 +1,311 @@
+//! The driver: the one task that owns a node, its storage and its links.
+//!
+//! It has one loop. It sleeps until a command, an answer of storage, a message
+//! or an instant comes; takes in all that is there, without waiting; lets core
+//! say what follows from it; and carries that out. Between a message and its
+//! answer there is no other task, queue or timer. Core decides everything.
+
+mod leave;
+mod trouble;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use roundelay_core::kvs::{Reply, RequestId};
+use roundelay_core::{Dial, Event, Input, Node, Output};
+use tokio::sync::{mpsc, oneshot};
+
+use self::trouble::Troubles;
+use crate::clock::{Clock, Moment};
+use crate::handle::Command;
+use crate::link::direct::{DirectEvent, DirectLinks};
+use crate::signalling::{OwnRelay, Signalling};
+use crate::store::{Completed, Storage};
+
+/// Commands, and messages of relays, that are taken in before core is asked
+/// what follows: enough to share one datagram or one sync, and few enough
+/// that no source starves another.
+const BATCH: usize = 128;
+
+/// What a driver drives.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) node: Node,
+    pub(crate) storage: Storage,
+    pub(crate) direct: Option<DirectLinks>,
+    pub(crate) own_relay: Option<OwnRelay>,
+    pub(crate) clock: Clock,
+    pub(crate) commands: mpsc::Receiver<Command>,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    node: Node,
+    storage: Storage,
+    direct: Option<DirectLinks>,
+    signalling: Signalling,
+    commands: mpsc::Receiver<Command>,
+    /// Callers that wait; at most as many as core has requests under way.
+    waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
+    troubles: Troubles,
+    clock: Clock,
+    moment: Moment,
+    /// How the task ends, once somebody wants that.
+    leaving: Option<Leaving>,
+}
+
+/// The node shall leave: who asked is told when it is done, if anybody did.
+type Leaving = Option<oneshot::Sender<()>>;
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            node: parts.node,
+            storage: parts.storage,
+            direct: parts.direct,
+            signalling: Signalling::new(parts.own_relay),
+            commands: parts.commands,
+            waiting: HashMap::new(),
+            troubles: Troubles::default(),
+            moment: parts.clock.moment(),
+            clock: parts.clock,
+            leaving: None,
+        }
+    }
+
+    /// Drives until the node leaves, or no [`Handle`](crate::handle::Handle)
+    /// is left.
+    pub(crate) async fn run(mut self) {
+        let sleep = tokio::time::sleep(std::time::Duration::ZERO);
+        let mut sleep = std::pin::pin!(sleep);
+        loop {
+            let deadline = self.settle();
+            if let Some(asked) = self.leaving.take() {
+                return self.leave(asked).await;
+            }
+            if let Some(at) = deadline.map(tokio::time::Instant::from_std)
+                && sleep.deadline() != at
+            {
+                sleep.as_mut().reset(at);
+            }
+            // What is taken in while storage has no room would pile up.
+            let has_room = self.storage.has_room();
+            tokio::select! {
+                command = self.commands.recv(), if has_room => {
+                    self.look_up();
+                    self.on_command(command);
+                }
+                completed = self.storage.completed() => {
+                    self.look_up();
+                    self.on_completed(completed);
+                }
+                input = self.signalling.next(), if has_room => {
+                    self.look_up();
+                    self.node.handle_input(input, self.moment.now);
+                }
+                () = readable(self.direct.as_ref()), if has_room => {
+                    self.look_up();
+                    if let Some(direct) = &mut self.direct {
+                        direct.receive(self.moment.instant);
+                    }
+                }
+                () = &mut sleep, if deadline.is_some() => self.look_up(),
+            }
+            self.take_ready();
+        }
+    }
+
+    /// Reads the clocks, once for all that is taken in together.
+    fn look_up(&mut self) {
+        self.moment = self.clock.moment();
+    }
+
+    /// Takes in what else is there already.
+    fn take_ready(&mut self) {
+        while let Some(completed) = self.storage.try_completed() {
+            self.on_completed(completed);
+        }
+        for _ in 0..BATCH {
+            if !self.storage.has_room() || self.leaving.is_some() {
+                return;
+            }
+            let Ok(command) = self.commands.try_recv() else {
+                break;
+            };
+            self.on_command(Some(command));
+        }
+        for _ in 0..BATCH {
+            if !self.storage.has_room() {
+                return;
+            }
+            let Some(input) = self.signalling.try_next() else {
+                break;
+            };
+            self.node.handle_input(input, self.moment.now);
+        }
+    }
+
+    /// Carries out what core and the links want, and what that leads to, until
+    /// nothing is left; returns when something is due again.
+    fn settle(&mut self) -> Option<Instant> {
+        let mut timed_out = false;
+        loop {
+            let wait = self.drain_node();
+            if self.drain_direct() {
+                continue;
+            }
+            // Once at most, lest an instant that stays past keep this busy.
+            if wait.is_some_and(|at| at <= self.moment.now.mono) && !timed_out {
+                timed_out = true;
+                self.node.handle_input(Input::Timeout, self.moment.now);
+                continue;
+            }
+            let wait = wait.map(|at| self.clock.instant(at, self.moment.instant));
+            let direct = self.direct.as_ref().and_then(DirectLinks::poll_timeout);
+            return [wait, direct].into_iter().flatten().min();
+        }
+    }
+
+    /// Carries out what core wants, until it waits.
+    fn drain_node(&mut self) -> Option<roundelay_core::Instant> {
+        loop {
+            match self.node.poll_output() {
+                Output::Send { link, lane, bytes } => {
+                    let others = self.signalling.send(link, lane, bytes);
+                    if let (Err(bytes), Some(direct)) = (others, &mut self.direct) {
+                        direct.send(link, lane, bytes, self.moment.instant);
+                    }
+                }
+                Output::Store { token, op } => {
+                    if let Some(result) = self.storage.submit(token, op) {
+                        self.on_completed(Completed { token, result });
+                    }
+                }
+                Output::Event(event) => self.on_event(event),
+                Output::Dial { link, to } => self.dial(link, to),
+                Output::Remote(description) => {
+                    if let Some(direct) = &mut self.direct {
+                        direct.remote(&description, self.moment.instant);
+                    }
+                }
+                Output::Hangup { link } => {
+                    if !self.signalling.hangup(link)
+                        && let Some(direct) = &mut self.direct
+                    {
+                        direct.close(link, self.moment.instant);
+                    }
+                }
+                Output::Wait(at) => return at,
+            }
+        }
+    }
+
+    fn dial(&mut self, link: roundelay_core::LinkId, to: Dial) {
+        match (to, &mut self.direct) {
+            (Dial::Relay { url }, _) => self.signalling.dial(link, url),
+            (Dial::Direct { role, .. }, Some(direct)) => {
+                direct.open(link, role, self.moment.instant);
+            }
+            (Dial::Direct { .. }, None) => {
+                let reason = "this node has no direct links".to_owned();
+                let input = Input::LinkDown { link, reason };
+                self.node.handle_input(input, self.moment.now);
+            }
+        }
+    }
+
+    /// Does what is due on direct links, and hands what happened there to
+    /// core; tells whether anything did.
+    fn drain_direct(&mut self) -> bool {
+        let Some(direct) = &mut self.direct else {
+            return false;
+        };
+        direct.flush();
+        let now = self.moment.instant;
+        if direct.poll_timeout().is_some_and(|at| at <= now) {
+            direct.handle_timeout(now);
+        }
+        let mut happened = false;
+        while let Some(event) = direct.poll_event() {
+            happened = true;
+            self.node.handle_input(input_of(event), self.moment.now);
+        }
+        happened
+    }
+
+    fn on_completed(&mut self, completed: Completed) {
+        let Completed { token, result } = completed;
+        let input = Input::Stored { token, result };
+        self.node.handle_input(input, self.moment.now);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Reply { request, reply } => {
+                if let Some(caller) = self.waiting.remove(&request) {
+                    // One that waits no more needs no answer.
+                    let _ = caller.send(reply);
+                }
+            }
+            Event::Trouble { message } => self.troubles.tell(message, self.moment.instant),
+            Event::Ring => tracing::debug!("the ring changed"),
+            Event::Link => tracing::debug!("a link changed"),
+        }
+    }
+
+    fn on_command(&mut self, command: Option<Command>) {
+        let now = self.moment.now;
+        match command {
+            Some(Command::Get { key, mode, reply }) => {
+                let request = self.node.get(key, mode, now);
+                self.waiting.insert(request, reply);
+            }
+            Some(Command::Put {
+                key,
+                value,
+                mode,
+                reply,
+            }) => {
+                let request = self.node.put(key, value, mode, now);
+                self.waiting.insert(request, reply);
+            }
+            Some(Command::Delete { key, mode, reply }) => {
+                let request = self.node.delete(key, mode, now);
+                self.waiting.insert(request, reply);
+            }
+            Some(Command::Status { reply }) => {
+                let _ = reply.send(self.node.status());
+            }
+            Some(Command::Ring { reply }) => {
+                let _ = reply.send(self.node.ring_status());
+            }
+            Some(Command::Locate { key, reply }) => {
+                let _ = reply.send(self.node.locate(&key));
+            }
+            Some(Command::Leave { reply }) => self.leaving = Some(Some(reply)),
+            None => self.leaving = Some(None),
+        }
+    }
+}
+
+/// Waits until there is something to receive; for ever without direct links,
+/// and while the runtime shuts down.
+async fn readable(direct: Option<&DirectLinks>) {
+    if let Some(direct) = direct
+        && direct.readable().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+fn input_of(event: DirectEvent) -> Input {
+    match event {
+        DirectEvent::Local(description) => Input::Local(description),
+        DirectEvent::Up { link } => Input::LinkUp { link },
+        DirectEvent::Down { link, reason } => Input::LinkDown { link, reason },
+        DirectEvent::Frame { link, bytes } => Input::Frame { link, bytes },
+        DirectEvent::Drained { link, lane, bytes } => Input::Drained { link, lane, bytes },
+    }
+}

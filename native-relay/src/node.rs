@@ -1,0 +1,85 @@
+//! The headless node: a durable member with a local HTTP API.
+
+use roundelay_core::RingEntry;
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::clock::Clock;
+use crate::config::{NodeConfig, RelayUrl};
+use crate::error::RunError;
+use crate::link::direct::DirectLinks;
+use crate::listen;
+use crate::member::{Member, Settings};
+
+/// What a node listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The HTTP API, if it is wanted.
+    pub http: Option<TcpListener>,
+    /// Direct links.
+    pub direct: DirectLinks,
+}
+
+impl Listeners {
+    /// Binds what a configuration names.
+    ///
+    /// # Errors
+    /// When an address cannot be had.
+    pub async fn bind(config: &NodeConfig) -> Result<Self, RunError> {
+        let http = match &config.http {
+            Some(http) => Some(listen::tcp("--http", http.listen).await?),
+            None => None,
+        };
+        let direct = listen::direct("--udp", config.udp)?;
+        Ok(Self { http, direct })
+    }
+}
+
+/// Runs a node until `shutdown` is ready; then it serves the requests under
+/// way, leaves the ring and closes its storage.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(
+    config: NodeConfig,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
+    let entry = match (config.new_ring, relays.is_empty()) {
+        (true, _) => RingEntry::Renew,
+        (false, true) => RingEntry::Begin,
+        (false, false) => RingEntry::Join,
+    };
+    let settings = Settings {
+        network: config.network,
+        name: config.name,
+        relays: relays.clone(),
+        entry,
+        data_dir: config.data_dir.as_deref(),
+    };
+    let member = Member::open(settings, Clock::start())?;
+    let id = member.id();
+    let http = match (listeners.http, config.http) {
+        (Some(listener), Some(http)) => Some((listener, http.options)),
+        _ => None,
+    };
+    let udp = listeners.direct.local_addr();
+    match &http {
+        Some((listener, _)) => {
+            let address = listener.local_addr()?;
+            tracing::info!(%udp, "node {id}, http://{address}, relays: {}", relays.join(" "));
+        }
+        None => tracing::info!(%udp, "node {id}, no HTTP API, relays: {}", relays.join(" ")),
+    }
+    let driven = member.drive(listeners.direct, None);
+    match http {
+        Some((listener, options)) => {
+            api::serve(listener, driven.handle.clone(), options, shutdown).await?;
+        }
+        None => shutdown.await,
+    }
+    tracing::info!("leaving the ring");
+    driven.leave().await;
+    Ok(())
+}
