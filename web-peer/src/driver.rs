@@ -24,8 +24,6 @@ use crate::values;
 
 /// How soon a relay whose buffer is not small is looked at again.
 const BACKLOG_POLL: Duration = Duration::from_millis(20);
-/// How soon a link that closes is looked at again.
-const CLOSING_POLL: Duration = Duration::from_millis(50);
 /// How long the peer may take to close its end of a link that closes.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A clock that jumps by more than this slept: what it missed is asked anew.
@@ -40,7 +38,8 @@ pub(crate) struct Driver {
     storage: Storage,
     relays: BTreeMap<LinkId, Signalling>,
     directs: BTreeMap<LinkId, Direct>,
-    closing: Vec<(Direct, Instant)>,
+    /// Links that core has hung up, until the peer has heard it.
+    closing: BTreeMap<LinkId, (Direct, Instant)>,
     inbox: VecDeque<Input>,
     requests: BTreeMap<RequestId, (Deferred, Verb)>,
     pub(crate) listeners: Listeners,
@@ -80,7 +79,7 @@ impl Driver {
             storage: Storage::default(),
             relays: BTreeMap::new(),
             directs: BTreeMap::new(),
-            closing: Vec::new(),
+            closing: BTreeMap::new(),
             inbox: VecDeque::new(),
             requests: BTreeMap::new(),
             listeners: Listeners::default(),
@@ -178,6 +177,12 @@ impl Driver {
     }
 
     pub(crate) fn on_channel(&mut self, link: LinkId, kind: ChannelKind, event: ChannelEvent) {
+        if let Some((direct, _)) = self.closing.get_mut(&link) {
+            if let Effect::Down(_) = direct.on_channel(kind, event) {
+                self.closing.remove(&link);
+            }
+            return;
+        }
         self.with_direct(link, |direct| direct.on_channel(kind, event));
     }
 
@@ -221,8 +226,7 @@ impl Driver {
             self.calls.extend(self.listeners.calls(&self.node));
         }
         let now = self.now.mono;
-        self.closing
-            .retain(|(direct, deadline)| !direct.is_over() && now < *deadline);
+        self.closing.retain(|_, (_, deadline)| now < *deadline);
         if self.phase == Phase::Leaving && self.closing.is_empty() {
             self.finish();
         }
@@ -291,7 +295,8 @@ impl Driver {
         if let Some(mut direct) = self.directs.remove(&link)
             && direct.end()
         {
-            self.closing.push((direct, self.now.mono + CLOSING_TIMEOUT));
+            self.closing
+                .insert(link, (direct, self.now.mono + CLOSING_TIMEOUT));
         }
     }
 
@@ -346,7 +351,7 @@ impl Driver {
         let wants = [
             self.wait.filter(|_| self.phase == Phase::Running),
             backlog.then(|| self.now.mono + BACKLOG_POLL),
-            (!self.closing.is_empty()).then(|| self.now.mono + CLOSING_POLL),
+            self.closing.values().map(|(_, deadline)| *deadline).min(),
             self.joining.as_ref().map(Joining::deadline),
         ];
         if let Some(timer) = &mut self.timer {

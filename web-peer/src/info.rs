@@ -17,13 +17,32 @@ pub(crate) struct Info {
     pub(crate) network: String,
     /// Whether that network has a secret.
     #[serde(default)]
-    pub(crate) secret_required: bool,
+    secret_required: bool,
+    /// Every network that it serves, from relays that tell.
+    #[serde(default)]
+    networks: Vec<Served>,
     /// Where it answers STUN, `host:port`.
     #[serde(default)]
     stun: Option<String>,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+struct Served {
+    network: String,
+    secret_required: bool,
+}
+
 impl Info {
+    /// Whether the relay lets nobody into this network without a secret.
+    pub(crate) fn wants_secret(&self, network: &str) -> bool {
+        let mut meant = self.networks.iter().filter(|net| net.network == network);
+        match meant.next() {
+            // One name may stand for several networks, of different secrets.
+            Some(first) => first.secret_required && meant.all(|net| net.secret_required),
+            None => self.secret_required && self.network == network,
+        }
+    }
+
     /// The URL of the relay's STUN server, as ICE wants it.
     pub(crate) fn stun_url(&self) -> Option<String> {
         let stun = self.stun.as_deref().filter(|stun| !stun.is_empty())?;

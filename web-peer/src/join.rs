@@ -24,7 +24,7 @@ const NAME: &str = "page";
 /// As an `Error` with a code.
 pub(crate) async fn join(options: JsValue) -> Result<Handle, JsValue> {
     let begun = clock::now();
-    let options = JoinOptions::parse(options)?;
+    let options = JoinOptions::parse(&options)?;
     let relays = options.relay_urls()?;
     let info = info::ask(&relays).await;
     check_secret(&options, info.as_ref())?;
@@ -54,12 +54,9 @@ fn check_secret(options: &JoinOptions, info: Option<&Info>) -> Result<(), Error>
     let Some(info) = info else {
         return Ok(());
     };
-    let is_meant = options
-        .network
-        .as_ref()
-        .is_none_or(|name| *name == info.network);
-    if is_meant && info.secret_required && options.secret.is_none() {
-        let message = format!("the network {:?} wants a secret: give it", info.network);
+    let network = options.network.as_ref().unwrap_or(&info.network);
+    if options.secret.is_none() && info.wants_secret(network) {
+        let message = format!("the network {network:?} wants a secret: give it");
         return Err(Error::new(Code::SecretRequired, message));
     }
     Ok(())

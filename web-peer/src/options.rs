@@ -1,9 +1,8 @@
 //! What the page hands in, checked.
 
-use js_sys::{JsString, Reflect, Uint8Array};
+use js_sys::{Array, JsString, Reflect, Uint8Array};
 use roundelay_core::RELAY_COUNT_MAX;
 use roundelay_core::kvs::{Key, Mode, RequestError, VALUE_LEN_MAX};
-use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Url;
 
@@ -11,12 +10,12 @@ use crate::clock::window;
 use crate::error::{Code, Error};
 
 /// The options of `Peer.join`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct JoinOptions {
     /// The network's name.
     pub(crate) network: Option<String>,
     /// Relays, by any of their URLs.
-    pub(crate) relays: Option<Vec<String>>,
+    relays: Vec<String>,
     /// The network's secret.
     pub(crate) secret: Option<String>,
     /// The peer's name, for people.
@@ -28,13 +27,15 @@ impl JoinOptions {
     ///
     /// # Errors
     /// When it is something else, or a field has a wrong type.
-    pub(crate) fn parse(options: JsValue) -> Result<Self, Error> {
+    pub(crate) fn parse(options: &JsValue) -> Result<Self, Error> {
         if options.is_undefined() || options.is_null() {
             return Ok(Self::default());
         }
-        serde_wasm_bindgen::from_value(options).map_err(|error| {
-            let message = format!("join takes {{ network, relays, secret, name }}: {error}");
-            Error::new(Code::BadOptions, message)
+        Ok(Self {
+            network: text_field(options, "network")?,
+            relays: texts_field(options, "relays")?,
+            secret: text_field(options, "secret")?,
+            name: text_field(options, "name")?,
         })
     }
 
@@ -44,7 +45,7 @@ impl JoinOptions {
     /// # Errors
     /// When a URL makes no sense, or there are too many.
     pub(crate) fn relay_urls(&self) -> Result<Vec<String>, Error> {
-        let named = self.relays.clone().unwrap_or_default();
+        let named = &self.relays;
         if named.len() > RELAY_COUNT_MAX {
             let message = format!("at most {RELAY_COUNT_MAX} relays can be given");
             return Err(Error::new(Code::BadOptions, message));
@@ -114,17 +115,46 @@ pub(crate) fn mode(options: &JsValue) -> Result<Mode, Error> {
     if options.is_undefined() || options.is_null() {
         return Ok(Mode::default());
     }
-    let mode = Reflect::get(options, &"mode".into());
-    let mode = mode.map_err(|_| Error::new(Code::BadOptions, "the options are no object"))?;
-    if mode.is_undefined() {
+    let Some(mode) = field(options, "mode")? else {
         return Ok(Mode::default());
-    }
+    };
     match mode.as_string().as_deref() {
         Some("one") => Ok(Mode::One),
         Some("quorum") => Ok(Mode::Quorum),
         Some("linearizable") => Err(Error::not_built("mode \"linearizable\"")),
         _ => Err(Error::new(Code::BadMode, "a mode is \"one\" or \"quorum\"")),
     }
+}
+
+/// A field of an object; `None` when it is absent.
+fn field(object: &JsValue, name: &str) -> Result<Option<JsValue>, Error> {
+    let value = Reflect::get(object, &name.into());
+    let value = value.map_err(|_| Error::new(Code::BadOptions, "the options are no object"))?;
+    Ok((!value.is_undefined() && !value.is_null()).then_some(value))
+}
+
+fn text_field(object: &JsValue, name: &str) -> Result<Option<String>, Error> {
+    let text = |value: JsValue| {
+        let message = format!("the option {name} is a text");
+        well_formed(&value).ok_or_else(|| Error::new(Code::BadOptions, message))
+    };
+    field(object, name)?.map(text).transpose()
+}
+
+fn texts_field(object: &JsValue, name: &str) -> Result<Vec<String>, Error> {
+    let bad = || {
+        Error::new(
+            Code::BadOptions,
+            format!("the option {name} is a list of texts"),
+        )
+    };
+    let Some(value) = field(object, name)? else {
+        return Ok(Vec::new());
+    };
+    let list = value.dyn_into::<Array>().map_err(|_| bad())?;
+    list.iter()
+        .map(|item| well_formed(&item).ok_or_else(bad))
+        .collect()
 }
 
 /// A text that UTF-8 can say.

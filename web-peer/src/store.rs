@@ -72,6 +72,6 @@ mod tests {
         };
         assert_eq!(scan(0, 9, 20), [0, 2]);
         assert_eq!(scan(2, 9, 1), [2]);
-        assert_eq!(scan(9, 0, 20), []);
+        assert_eq!(scan(9, 0, 20), Vec::<u8>::new());
     }
 }

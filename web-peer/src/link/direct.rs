@@ -251,20 +251,14 @@ impl Direct {
     }
 
     /// Says that this end closes the link. Returns whether the peer can hear
-    /// it; then keep the link until [`Self::is_over`], or for a second.
+    /// it; then keep the link until [`Self::on_channel`] says that it is down,
+    /// or for a second.
     pub(crate) fn end(&mut self) -> bool {
-        self.control.fall_silent();
-        self.bulk.fall_silent();
         if self.is_up {
             self.control.end();
             self.bulk.end();
         }
         self.is_up
-    }
-
-    /// Whether the peer has closed the connection.
-    pub(crate) fn is_over(&self) -> bool {
-        self.control.is_closed() && self.bulk.is_closed()
     }
 
     fn channel(&mut self, kind: ChannelKind) -> &mut Channel {

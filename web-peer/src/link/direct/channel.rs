@@ -4,8 +4,7 @@ use roundelay_core::{Lane, LinkId};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{
-    Event, MessageEvent, RtcDataChannel, RtcDataChannelInit, RtcDataChannelState,
-    RtcDataChannelType, RtcPeerConnection,
+    Event, MessageEvent, RtcDataChannel, RtcDataChannelInit, RtcDataChannelType, RtcPeerConnection,
 };
 
 use super::{ChannelEvent, END_MARK};
@@ -135,9 +134,5 @@ impl Channel {
     /// Sends the end mark.
     pub(super) fn end(&self) {
         let _ = self.channel.send_with_str(END_MARK);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.channel.ready_state() == RtcDataChannelState::Closed
     }
 }
