@@ -8,6 +8,7 @@
 mod circuit;
 mod direct;
 mod frame;
+mod input;
 mod lanes;
 mod peer;
 mod relay;
@@ -19,16 +20,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use self::circuit::{Arrival, Circuits};
+use self::circuit::Circuits;
 use self::direct::{DirectEvent, Directs};
 use self::frame::Frame;
 use self::lanes::Lanes;
 use self::peer::{Peer, Probe};
 use self::relay::{RelayEvent, Relays};
-use self::signal::SignalError;
-use crate::attach::{FromRelay, ToRelay};
+use crate::attach::ToRelay;
 use crate::counter::Counters;
-use crate::event::{Description, Lane, LinkId, Output};
+use crate::event::{Lane, LinkId, Output};
 use crate::id::NodeId;
 use crate::identity::{Identity, Network, Record};
 use crate::rng::Rng;
@@ -252,196 +252,6 @@ impl Links {
     /// The network is back, or time jumped: try everything at once.
     pub(crate) fn hurry(&mut self, now: Instant) {
         self.relays.hurry(now);
-    }
-
-    // ---- inputs ----
-
-    pub(crate) fn on_up(&mut self, link: LinkId, now: Now) {
-        if self.relays.owns(link) {
-            self.lanes.insert(link, Lanes::default());
-        } else if let Some(peer) = self.directs.on_up(link) {
-            self.lanes.insert(link, Lanes::default());
-            self.set_up(&peer, now.mono);
-            self.events.push_back(LinkEvent::Changed);
-            self.ping(&peer, now);
-        }
-    }
-
-    pub(crate) fn on_down(&mut self, link: LinkId, reason: &str, now: Instant) {
-        self.lanes.remove(&link);
-        if self.relays.owns(link) {
-            let rng = &mut self.me.rng;
-            self.relays.on_down(link, reason, rng, now);
-        } else if let Some(peer) = self.directs.on_down(&mut self.me, link, reason, now) {
-            self.counters.add("direct_closed");
-            self.events.push_back(LinkEvent::Changed);
-            self.settle_down(&peer, DownCause::Closed);
-        }
-        self.pump(now);
-    }
-
-    pub(crate) fn on_drained(&mut self, link: LinkId, lane: Lane, bytes: usize) {
-        if let Some(lanes) = self.lanes.get_mut(&link) {
-            lanes.drained(lane, bytes);
-        }
-        self.flush(link);
-    }
-
-    pub(crate) fn on_local(&mut self, description: Description, now: Now) {
-        let peer = self.directs.peer(description.link);
-        let record = peer
-            .and_then(|peer| self.peers.get(&peer))
-            .map(|peer| &peer.record);
-        self.directs.on_local(&self.me, description, record, now);
-        self.pump(now.mono);
-    }
-
-    /// A signed description, by whatever way it came.
-    pub(crate) fn on_signal(&mut self, bytes: &[u8], now: Now) {
-        let (peers, count) = (&self.peers, &mut self.link_count);
-        let result = self.directs.on_signal(
-            &mut self.me,
-            bytes,
-            |peer| peers.get(peer).map(|peer| &peer.record),
-            now,
-            || next_link(count),
-            &mut self.outputs,
-        );
-        match result {
-            Ok(()) => {}
-            Err(SignalError::Signature) => self.counters.add("signal_bad_signature"),
-            Err(SignalError::Epoch) => self.counters.add("signal_misaddressed"),
-            Err(SignalError::Expired) => self.counters.add("signal_expired"),
-            Err(SignalError::Text) => self.counters.add("signal_malformed"),
-        }
-    }
-
-    pub(crate) fn on_frame(&mut self, link: LinkId, bytes: &[u8], now: Now) {
-        if self.relays.owns(link) {
-            self.on_relay_frame(link, bytes, now);
-        } else if let Some(peer) = self.directs.peer(link) {
-            self.on_peer_frame(&peer, LinkKind::Direct, bytes, now);
-        }
-        self.pump(now.mono);
-    }
-
-    fn on_relay_frame(&mut self, link: LinkId, bytes: &[u8], now: Now) {
-        match FromRelay::decode(bytes) {
-            Ok((FromRelay::Deliver { from }, body)) if self.relays.is_attached(link) => {
-                self.on_delivery(link, from, body, now);
-            }
-            Ok((FromRelay::Gone { peer }, [])) if self.relays.is_attached(link) => {
-                self.on_gone(&peer, now.mono);
-            }
-            Ok((frame, [])) => {
-                let answer = self.relays.on_frame(&self.me, link, &frame, now.mono);
-                if let Some((lane, bytes)) = answer {
-                    let _ = self.push(link, lane, bytes);
-                }
-            }
-            _ => self.counters.add("relay_malformed"),
-        }
-    }
-
-    fn on_delivery(&mut self, link: LinkId, from: NodeId, body: &[u8], now: Now) {
-        let arrival = self.circuits.on_body(&mut self.me, link, from, body, now);
-        self.flush_circuits();
-        match arrival {
-            Arrival::Frame { opened, frame } => {
-                if let Some(record) = opened {
-                    self.learn_from_peer(&record, now.mono);
-                    self.set_up(&from, now.mono);
-                }
-                self.on_peer_frame(&from, LinkKind::Relay, &frame, now);
-            }
-            Arrival::Opened => {
-                self.set_up(&from, now.mono);
-                if self.directs.link(&from).is_none() {
-                    self.ping(&from, now);
-                }
-            }
-            Arrival::Stale(record) => {
-                if record.verify(&self.me.network).is_ok() {
-                    self.learn(&record, now.mono);
-                }
-                self.settle_down(&from, DownCause::Closed);
-            }
-            Arrival::Reset => self.settle_down(&from, DownCause::Closed),
-            Arrival::Nothing => {}
-            Arrival::Bad => self.counters.add("circuit_refused"),
-        }
-    }
-
-    /// A record that came with its owner's own handshake: an older epoch
-    /// there is impossible unless this node was lied to about a newer one.
-    fn learn_from_peer(&mut self, record: &Record, now: Instant) {
-        let id = record.id();
-        let same = self
-            .peers
-            .get(&id)
-            .is_some_and(|peer| peer.record.facts().epoch == record.facts().epoch);
-        if !same {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                let was_up = core::mem::replace(&mut peer.up, false);
-                self.directs.forget(&id, &mut self.outputs);
-                if was_up {
-                    let cause = DownCause::Closed;
-                    self.events.push_back(LinkEvent::Down { peer: id, cause });
-                }
-            } else {
-                self.make_room();
-            }
-            self.peers.insert(id, Peer::new(record.clone(), now));
-        }
-    }
-
-    fn on_gone(&mut self, peer: &NodeId, now: Instant) {
-        self.circuits.close(peer);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.set_gone(now);
-        }
-        self.report_down(peer, DownCause::Closed);
-    }
-
-    fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {
-        let Some(peer) = self.peers.get_mut(from) else {
-            return;
-        };
-        peer.heard_at = now.mono;
-        peer.set_found();
-        peer.traffic(kind).received += bytes.len() as u64;
-        let Ok((frame, body)) = Frame::decode(bytes) else {
-            self.counters.add("frame_malformed");
-            return;
-        };
-        match frame {
-            Frame::Message => self.events.push_back(LinkEvent::Message {
-                peer: *from,
-                bytes: body.to_vec(),
-            }),
-            Frame::Fragment {
-                message,
-                index,
-                count,
-            } => match peer.assembly.add(message, index, count, body) {
-                Ok(Some(bytes)) => self
-                    .events
-                    .push_back(LinkEvent::Message { peer: *from, bytes }),
-                Ok(None) => {}
-                Err(_) => self.counters.add("frame_malformed"),
-            },
-            Frame::Ping { nonce } => {
-                let pong = Frame::Pong { nonce }.encode(&[]);
-                let _ = self.send_frame(from, Lane::Control, pong, now);
-            }
-            Frame::Pong { nonce } => peer.on_pong(nonce, now.mono),
-            Frame::Bye => {
-                self.end_peer(from, DownCause::Closed);
-                if let Some(peer) = self.peers.get_mut(from) {
-                    peer.set_gone(now.mono);
-                }
-            }
-        }
     }
 
     // ---- timers ----

@@ -15,6 +15,7 @@ pub(crate) struct SlotSet {
 }
 
 impl SlotSet {
+    #[cfg(test)]
     pub(crate) fn all() -> Self {
         Self {
             ranges: [(0, SLOT_COUNT - 1)].into(),

@@ -1,0 +1,257 @@
+//! What a member does with what it is told: join, stabilize, rectify, and
+//! news of members.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::members::Merge;
+use super::message::{Find, Message, Neighbours, Update};
+use super::{Ring, RingAction};
+use crate::id::NodeId;
+use crate::identity::Record;
+use crate::status::MemberState;
+use crate::time::Instant;
+
+impl Ring {
+    /// Takes in a message from a peer whose record the node has verified.
+    pub(crate) fn on_message(&mut self, from: &Record, message: Message, now: Instant) {
+        if self.left {
+            return;
+        }
+        let peer = from.id();
+        if let Message::Find(find) = message {
+            return self.on_find(find, now);
+        }
+        if let Message::Found(neighbours) = message {
+            return self.on_found(peer, neighbours, now);
+        }
+        let ring = message.ring();
+        if self.id != ring {
+            return self.on_foreign(peer, &message);
+        }
+        if let Some(contact) = self.contact.as_mut().filter(|contact| contact.peer == peer) {
+            contact.answered = true;
+        }
+        self.introduce(from, now);
+        match message {
+            Message::Stabilize { .. } => {
+                let message = Message::Stabilized(self.neighbours());
+                self.send(peer, message);
+            }
+            Message::Stabilized(neighbours) => self.on_stabilized(peer, &neighbours, now),
+            Message::Notify { .. } => self.on_notify(peer, now),
+            Message::Members { updates, .. } => self.on_updates(peer, &updates, now),
+            Message::Exchange {
+                updates, answer, ..
+            } => {
+                self.on_updates(peer, &updates, now);
+                if let Some(ring) = self.id.filter(|_| answer) {
+                    let updates = self.table();
+                    let answer = false;
+                    self.send(
+                        peer,
+                        Message::Exchange {
+                            ring,
+                            updates,
+                            answer,
+                        },
+                    );
+                }
+            }
+            Message::Find(_) | Message::Found(_) | Message::Foreign { .. } => {}
+        }
+    }
+
+    fn on_find(&mut self, find: Find, now: Instant) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        let joiner = find.record.id();
+        if find.record.verify(&self.network).is_err() || joiner == self.own_id {
+            return self.counters.add("ring_refused");
+        }
+        self.actions
+            .push_back(RingAction::Learn(find.record.clone()));
+        if find.ring.is_some_and(|theirs| theirs != ring) {
+            return self.send(joiner, Message::Foreign { ring });
+        }
+        let next = self.successor_of(&joiner);
+        match (next == self.own_id, find.hops.checked_sub(1)) {
+            (true, _) => {
+                let mut neighbours = self.neighbours();
+                let named = self.successors.as_slice().iter().chain(&self.predecessor);
+                let records = named.filter_map(|id| self.members.get(id)?.record.clone());
+                neighbours.records = records.chain([self.own.clone()]).collect();
+                self.send(joiner, Message::Found(neighbours));
+            }
+            (false, Some(hops)) => self.send(next, Message::Find(Find { hops, ..find })),
+            (false, None) => self.counters.add("ring_hops_exceeded"),
+        }
+        let _ = now;
+    }
+
+    /// Join (Zave 2012): the successor's list is taken in one step.
+    fn on_found(&mut self, peer: NodeId, neighbours: Neighbours, now: Instant) {
+        if self.id.is_some() || self.contact.is_none() {
+            return;
+        }
+        self.id = Some(neighbours.ring);
+        for record in &neighbours.records {
+            self.introduce(record, now);
+        }
+        self.adopt(peer, &neighbours.successors);
+        let ring = neighbours.ring;
+        self.send(peer, Message::Notify { ring });
+        self.exchange(peer, ring);
+        self.changed(now);
+    }
+
+    /// Stabilize (Zave 2012): the answer is the proof that `peer` lives.
+    fn on_stabilized(&mut self, peer: NodeId, neighbours: &Neighbours, now: Instant) {
+        self.asked.remove(&peer);
+        self.avoided.remove(&peer);
+        let Some(ring) = self.id else {
+            return;
+        };
+        let head = self.successors.head();
+        let nearer = head.is_none_or(|head| peer.is_between(&self.own_id, &head));
+        if head != Some(peer) && !nearer {
+            return;
+        }
+        if self.adopt(peer, &neighbours.successors) || nearer {
+            self.changed(now);
+        }
+        let known = neighbours.predecessor;
+        if known != Some(self.own_id) {
+            // Either the successor knows a nearer member, who is to be asked
+            // first, or it does not know this one.
+            let nearer = known.filter(|known| known.is_between(&self.own_id, &peer));
+            match nearer.filter(|known| self.members.is_alive(known)) {
+                Some(known) => self.ask(known, now),
+                None => self.send(peer, Message::Notify { ring }),
+            }
+        }
+        if neighbours.members != self.members.digest(&self.own_update()) {
+            self.exchange(peer, ring);
+        }
+        if neighbours.views != self.views {
+            self.actions.push_back(RingAction::Differs { peer });
+        }
+    }
+
+    /// Rectify (Zave 2012).
+    fn on_notify(&mut self, peer: NodeId, now: Instant) {
+        #[cfg(planted_bugs)]
+        if crate::planted::is("no_rectify") {
+            return;
+        }
+        let old = self.predecessor;
+        let nearer = old
+            .is_none_or(|old| !self.members.is_alive(&old) || peer.is_between(&old, &self.own_id));
+        if old == Some(peer) || !nearer {
+            return;
+        }
+        self.predecessor = Some(peer);
+        if let Some(old) = old.filter(|old| self.members.is_alive(old)) {
+            let message = Message::Stabilized(self.neighbours());
+            self.send(old, message);
+        }
+        self.changed(now);
+    }
+
+    fn on_updates(&mut self, from: NodeId, updates: &[Update], now: Instant) {
+        let mut news = Vec::new();
+        for update in updates {
+            if update.id == self.own_id {
+                news.extend(self.on_own_update(update));
+                continue;
+            }
+            match self.members.merge(update, &self.network, now) {
+                Merge::News => {
+                    if let Some(record) = &update.record {
+                        self.actions.push_back(RingAction::Learn(record.clone()));
+                    }
+                    if update.state == MemberState::Alive {
+                        self.avoided.remove(&update.id);
+                    } else {
+                        self.drop_neighbour(&update.id);
+                    }
+                    news.push(update.clone());
+                }
+                Merge::Old => {}
+                Merge::Bad => self.counters.add("member_refused"),
+            }
+        }
+        if !news.is_empty() {
+            self.flood(&news, Some(from));
+            self.changed(now);
+        }
+    }
+
+    /// Someone says something of this node: denies it when it is wrong.
+    fn on_own_update(&mut self, update: &Update) -> Option<Update> {
+        let own_epoch = self.own.facts().epoch;
+        if update.epoch > own_epoch {
+            let words = format!(
+                "this node's identity is in use elsewhere (epoch {} after {own_epoch}): \
+                 never run two nodes on one identity",
+                update.epoch
+            );
+            self.actions.push_back(RingAction::Trouble(words));
+            return None;
+        }
+        let wrong = update.epoch == own_epoch
+            && update.incarnation >= self.incarnation
+            && update.state != MemberState::Alive;
+        if !wrong {
+            return None;
+        }
+        self.incarnation = update.incarnation.saturating_add(1);
+        self.counters.add("own_death_denied");
+        Some(self.own_update())
+    }
+
+    fn on_foreign(&mut self, peer: NodeId, message: &Message) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        self.counters.add("ring_foreign");
+        if let Message::Foreign { ring: theirs } = message {
+            let words = format!(
+                "{} is in ring {theirs}, this node in {ring}: two rings never merge. \
+                 Start one of them on an empty data directory to join the other",
+                peer.short()
+            );
+            self.actions.push_back(RingAction::Trouble(words));
+        } else {
+            self.send(peer, Message::Foreign { ring });
+        }
+    }
+
+    /// A peer of this ring that speaks is a member.
+    fn introduce(&mut self, record: &Record, now: Instant) {
+        let update = Update {
+            id: record.id(),
+            epoch: record.facts().epoch,
+            incarnation: 0,
+            state: MemberState::Alive,
+            record: Some(record.clone()),
+        };
+        if update.id == self.own_id {
+            return;
+        }
+        if let Some(known) = self.members.get(&update.id)
+            && known.epoch == update.epoch
+        {
+            // It speaks, and yet is held for dead: let it deny that.
+            if known.state != MemberState::Alive
+                && let (Some(ring), Some(accusation)) = (self.id, self.members.update(&update.id))
+            {
+                let updates = [accusation].into();
+                self.send(update.id, Message::Members { ring, updates });
+            }
+            return;
+        }
+        self.on_updates(update.id, core::slice::from_ref(&update), now);
+    }
+}
