@@ -1,6 +1,7 @@
 //! The `roundelay` command.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use roundelay::cli::{self, Command, Exit};
@@ -93,6 +94,7 @@ fn start_log(filter: Option<&str>) -> Result<(), tracing_subscriber::filter::Par
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     Ok(())

@@ -1,0 +1,179 @@
+//! A relay and two nodes, as somebody would run them.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{DEADLINE, Ring, alone, http, wait_until};
+
+#[test]
+fn members_share_keys_and_meet_directly() {
+    let _alone = alone();
+    let ring = Ring::start(2);
+    let [relay, first, second] = &ring.members[..] else {
+        panic!("three members");
+    };
+    let put = first.put("demo/greeting", b"hello");
+    assert_eq!(put.status, 204, "{}", put.text());
+    let copies = put.header("roundelay-copies");
+    assert!(["2/3", "3/3"].contains(&copies), "{copies}");
+    for member in [relay, first, second] {
+        let get = member.get("demo/greeting");
+        assert_eq!((get.status, &get.body[..]), (200, &b"hello"[..]));
+        assert_eq!(get.header("etag"), put.header("etag"));
+    }
+
+    let long: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let put = second.put("demo/long", &long);
+    assert_eq!(put.status, 204, "{}", put.text());
+    assert!(first.get("demo/long").body == long);
+
+    let delete = http("DELETE", second.http, "/v1/kv/demo/greeting", b"");
+    assert_eq!(delete.status, 204);
+    assert_eq!(first.get("demo/greeting").status, 404);
+
+    for member in [first, second] {
+        wait_until("direct links", Duration::from_secs(5), || {
+            member.has_direct_links(2)
+        });
+    }
+    for member in &ring.members {
+        wait_until("all copies", DEADLINE, || member.is_whole());
+    }
+    let status = first.status().unwrap();
+    assert_eq!(status["class"], "durable");
+    assert_eq!(status["network"], "default");
+    assert_eq!(status["successors"].as_array().unwrap().len(), 2);
+    assert_eq!(status["relays"][0]["state"], "attached");
+    assert_eq!(status["ring_id"], relay.status().unwrap()["ring_id"]);
+    assert!(status["epoch"].as_u64().unwrap() > 0);
+    let ring = http("GET", second.http, "/v1/ring", b"").json();
+    assert_eq!(ring["members"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn the_relay_tells_of_itself() {
+    let _alone = alone();
+    let ring = Ring::start(0);
+    let info = http("GET", ring.listen, "/info", b"");
+    assert_eq!(info.header("access-control-allow-origin"), "*");
+    let info = info.json();
+    assert_eq!(info["network"], "default");
+    assert_eq!(info["id"], ring.members[0].status().unwrap()["id"]);
+    assert_eq!(info["secret_required"], false);
+    assert_eq!(info["stun"], format!("127.0.0.1:{}", ring.listen));
+    for path in ["/healthz", "/readyz", "/"] {
+        assert_eq!(http("GET", ring.listen, path, b"").status, 200, "{path}");
+    }
+    assert_eq!(http("GET", ring.listen, "/no/such", b"").status, 404);
+    assert_eq!(http("GET", ring.listen, "/ws", b"").status, 400);
+    let metrics = http("GET", ring.listen, "/metrics", b"").text();
+    assert!(
+        metrics.contains("roundelay_hub_connections 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("roundelay_ready 1\n"), "{metrics}");
+}
+
+#[test]
+fn keys_are_read_and_written_while_the_relay_is_away() {
+    let _alone = alone();
+    let mut ring = Ring::start(2);
+    for node in &ring.members[1..] {
+        wait_until("direct links", DEADLINE, || node.has_direct_links(2));
+    }
+    ring.members[0].kill_9();
+    let [_, first, second] = &ring.members[..] else {
+        panic!("three members");
+    };
+    for number in 0..20 {
+        let key = format!("away/{number}");
+        let put = first.put(&key, key.as_bytes());
+        assert_eq!(put.status, 204, "{}", put.text());
+        let get = second.get(&key);
+        assert_eq!((get.status, get.text()), (200, key));
+    }
+    wait_until("the loss to be seen", DEADLINE, || {
+        let status = second.status().unwrap();
+        status["successors"].as_array().unwrap().len() == 1
+            && status["relays"][0]["state"] != "attached"
+    });
+    ring.members[0].start();
+    ring.wait_whole();
+    for number in 0..20 {
+        let get = ring.members[0].get(&format!("away/{number}"));
+        assert_eq!(get.text(), format!("away/{number}"));
+    }
+}
+
+#[test]
+fn no_acknowledged_key_is_lost_by_kill_9() {
+    const KEYS: usize = 1_000;
+    let _alone = alone();
+    let mut ring = Ring::start(2);
+    put_all(&ring, KEYS);
+    for victims in [&[1][..], &[0], &[0, 1, 2]] {
+        for member in &ring.members {
+            wait_until("all copies", DEADLINE, || member.is_whole());
+        }
+        for victim in victims {
+            ring.members[*victim].kill_9();
+        }
+        for victim in victims {
+            ring.members[*victim].start();
+        }
+        ring.wait_whole();
+        let lost = lost(&ring, KEYS);
+        assert!(lost.is_empty(), "after kill -9 of {victims:?}: {lost:?}");
+    }
+}
+
+/// Many callers at once, as many nodes have.
+const CALLERS: usize = 8;
+
+fn put_all(ring: &Ring, keys: usize) {
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let member = &ring.members[caller % ring.members.len()];
+            scope.spawn(move || {
+                for number in (caller..keys).step_by(CALLERS) {
+                    let value = format!("value {number}");
+                    let put = member.put(&format!("k{number}/n"), value.as_bytes());
+                    assert_eq!(put.status, 204, "{}", put.text());
+                }
+            });
+        }
+    });
+}
+
+/// The keys that do not have their value.
+fn lost(ring: &Ring, keys: usize) -> Vec<String> {
+    let lost = |caller: usize| {
+        let member = &ring.members[caller % ring.members.len()];
+        let numbers = (caller..keys).step_by(CALLERS);
+        let answers = numbers.map(|number| (number, member.get(&format!("k{number}/n"))));
+        let lost = answers.filter(|(number, get)| get.text() != format!("value {number}"));
+        let told = lost.map(|(number, get)| format!("k{number}: {} {}", get.status, get.text()));
+        told.collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let callers = (0..CALLERS).map(|caller| scope.spawn(move || lost(caller)));
+        let callers: Vec<_> = callers.collect();
+        let lost = callers.into_iter().map(|caller| caller.join().unwrap());
+        lost.flatten().collect()
+    })
+}
+
+#[test]
+fn sigterm_ends_every_member_with_0() {
+    let _alone = alone();
+    let mut ring = Ring::start(2);
+    ring.members[0].put("a", b"b");
+    // A node, the relay, and then a node that is left alone.
+    for index in [1, 0, 2] {
+        let process = ring.members[index].process();
+        process.terminate();
+        let status = process.ended(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0), "{}", process.said());
+    }
+}
