@@ -297,7 +297,7 @@ async fn readable(direct: Option<&DirectLinks>) {
     {
         return;
     }
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 fn input_of(event: DirectEvent) -> Input {

@@ -109,17 +109,17 @@ impl Peer {
     /// ```js
     /// const { voters, mirrors } = await peer.locate("chat/hello");
     /// ```
-    #[wasm_bindgen(unchecked_return_type = "Promise<Location>")]
+    #[wasm_bindgen(unchecked_return_type = "Promise<Place>")]
     pub fn locate(
         &self,
         #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
     ) -> Promise {
         settle(|| {
             let key = options::key(key)?;
-            let location = self
+            let place = self
                 .handle
-                .look(|driver| values::location(driver.node(), &key));
-            Ok(Promise::resolve(&location))
+                .look(|driver| values::place(driver.node(), &key));
+            Ok(Promise::resolve(&place))
         })
     }
 

@@ -42,6 +42,14 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::handle::Handle;
 
+/// A panic is a fault of this program: the console is told where it lies.
+#[wasm_bindgen(start)]
+fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        web_sys::console::error_1(&info.to_string().into());
+    }));
+}
+
 /// This page as a peer of the ring. It stays one until `leave()`, whether or
 /// not it is still referred to.
 ///

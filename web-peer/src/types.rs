@@ -57,7 +57,7 @@ export interface GetResult {
 }
 
 /** Where a key lives, as far as this peer knows. */
-export interface Location {
+export interface Place {
   slot: number;
   /** The number of the slot's view; 0 while none is known. */
   view: number;

@@ -25,7 +25,7 @@ pub(crate) fn links(node: &Node) -> JsValue {
 }
 
 /// `peer.locate(key)`.
-pub(crate) fn location(node: &Node, key: &Key) -> JsValue {
+pub(crate) fn place(node: &Node, key: &Key) -> JsValue {
     plain(&node.locate(key))
 }
 

@@ -92,6 +92,11 @@ const TITLES = {
   wrong_network: "The relay does not serve this network",
   relay_unreachable: "No answer from the relay",
   no_direct_path: "No direct path: relayed",
+  join_timeout: "No ring took this peer in",
+  not_joined: "Not in a ring",
+  full: "Storage is full",
+  busy: "Too much at once",
+  bad_options: "Not a valid request",
   not_built: "Not built yet",
 };
 
