@@ -38,7 +38,7 @@ use self::coordinator::Coordinations;
 use self::entry::Index;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
-pub(crate) use self::message::Op;
+use self::message::Op;
 use self::peers::Peers;
 use self::pull::Pulls;
 pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
@@ -129,8 +129,28 @@ impl Kvs {
         self.save_views(Vec::new());
     }
 
-    /// A request of this node's own callers.
-    pub(crate) fn request(&mut self, request: RequestId, op: Op, now: Now) {
+    /// A read by this node's own callers.
+    pub(crate) fn get(&mut self, request: RequestId, key: Key, mode: Mode, now: Now) {
+        self.start_request(request, Op::Get { key, mode }, now);
+        self.settle(now);
+    }
+
+    /// A write by this node's own callers; without a value: delete.
+    pub(crate) fn put(
+        &mut self,
+        request: RequestId,
+        key: Key,
+        value: Option<Vec<u8>>,
+        mode: Mode,
+        now: Now,
+    ) {
+        let version = self.clock.tick(now.unix_ms);
+        let op = Op::Put {
+            key,
+            value,
+            mode,
+            version,
+        };
         self.start_request(request, op, now);
         self.settle(now);
     }

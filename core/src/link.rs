@@ -398,7 +398,7 @@ impl Links {
     fn on_gone(&mut self, peer: &NodeId, now: Instant) {
         self.circuits.close(peer);
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.gone_at = Some(now);
+            peer.set_gone(now);
         }
         self.report_down(peer, DownCause::Closed);
     }
@@ -408,7 +408,7 @@ impl Links {
             return;
         };
         peer.heard_at = now.mono;
-        peer.gone_at = None;
+        peer.set_found();
         peer.traffic(kind).received += bytes.len() as u64;
         let Ok((frame, body)) = Frame::decode(bytes) else {
             self.counters.add("frame_malformed");
@@ -438,7 +438,7 @@ impl Links {
             Frame::Bye => {
                 self.end_peer(from, DownCause::Closed);
                 if let Some(peer) = self.peers.get_mut(from) {
-                    peer.gone_at = Some(now.mono);
+                    peer.set_gone(now.mono);
                 }
             }
         }
@@ -453,7 +453,7 @@ impl Links {
             .on_timeout(rng, now.mono, || next_link(count), &mut self.outputs);
         for peer in self.circuits.on_timeout(now.mono) {
             if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.gone_at = Some(now.mono);
+                peer.set_gone(now.mono);
             }
             self.report_down(&peer, DownCause::Silent);
         }
@@ -469,12 +469,7 @@ impl Links {
         self.directs.on_timeout(
             &mut self.me,
             now,
-            |id| {
-                peers
-                    .get(id)
-                    .filter(|peer| peer.up)
-                    .map(|peer| &peer.record)
-            },
+            |id| peers.get(id).map(|peer| &peer.record),
             || next_link(count),
             &mut self.outputs,
         );
@@ -492,7 +487,7 @@ impl Links {
                     self.counters.add("peer_silent");
                     self.end_peer(&id, DownCause::Silent);
                     if let Some(peer) = self.peers.get_mut(&id) {
-                        peer.gone_at = Some(now.mono);
+                        peer.set_gone(now.mono);
                     }
                 }
             }
@@ -505,12 +500,8 @@ impl Links {
             .iter()
             .filter_map(|id| self.peers.get(id))
             .filter_map(Peer::probe_at);
-        let direct = self.directs.poll_timeout(&self.me, |id| {
-            self.peers
-                .get(id)
-                .filter(|peer| peer.up)
-                .map(|peer| &peer.record)
-        });
+        let record = |id: &NodeId| self.peers.get(id).map(|peer| &peer.record);
+        let direct = self.directs.poll_timeout(&self.me, record);
         [
             self.relays.poll_timeout(),
             self.circuits.poll_timeout(),
@@ -559,7 +550,7 @@ impl Links {
     fn set_up(&mut self, id: &NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.heard_at = now;
-            peer.gone_at = None;
+            peer.set_found();
             if !core::mem::replace(&mut peer.up, true) {
                 self.events.push_back(LinkEvent::Up { peer: *id });
                 self.events.push_back(LinkEvent::Changed);
@@ -623,7 +614,7 @@ impl Links {
                     let member = member.id();
                     self.events.push_back(LinkEvent::Attached { member });
                     for peer in self.peers.values_mut() {
-                        peer.gone_at = None;
+                        peer.set_found();
                     }
                 }
                 RelayEvent::Lost { link } => {

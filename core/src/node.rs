@@ -14,7 +14,7 @@ use crate::counter::Counters;
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
-use crate::kvs::{Key, Kvs, KvsAction, Mode, Op, Reply, RequestError, RequestId};
+use crate::kvs::{Key, Kvs, KvsAction, Mode, Reply, RequestError, RequestId};
 use crate::link::{DownCause, LinkEvent, Links, Me, SendError};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
@@ -104,33 +104,47 @@ impl Node {
 
     /// Reads a key. The answer is an [`Event::Reply`] with the id returned.
     pub fn get(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
-        self.request(Op::Get { key, mode }, now)
+        let request = self.next_request();
+        if self.is_joined(request) {
+            self.kvs.get(request, key, mode, now);
+            self.pump(now);
+        }
+        request
     }
 
     /// Writes a key, at most 1 MiB.
     pub fn put(&mut self, key: Key, value: Vec<u8>, mode: Mode, now: Now) -> RequestId {
-        let value = Some(value);
-        self.request(Op::Put { key, value, mode }, now)
+        self.write(key, Some(value), mode, now)
     }
 
     /// Deletes a key.
     pub fn delete(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
-        let value = None;
-        self.request(Op::Put { key, value, mode }, now)
+        self.write(key, None, mode, now)
     }
 
-    fn request(&mut self, op: Op, now: Now) -> RequestId {
+    fn write(&mut self, key: Key, value: Option<Vec<u8>>, mode: Mode, now: Now) -> RequestId {
+        let request = self.next_request();
+        if self.is_joined(request) {
+            self.kvs.put(request, key, value, mode, now);
+            self.pump(now);
+        }
+        request
+    }
+
+    fn next_request(&mut self) -> RequestId {
         self.request_count += 1;
-        let request = RequestId(self.request_count);
-        if self.ring.id().is_none() {
+        RequestId(self.request_count)
+    }
+
+    /// Whether requests can be served; answers this one where they cannot.
+    fn is_joined(&mut self, request: RequestId) -> bool {
+        let joined = self.ring.id().is_some();
+        if !joined {
             let reply = Reply::Failed(RequestError::NotJoined);
             let event = Event::Reply { request, reply };
             self.outputs.push_back(Output::Event(event));
-            return request;
         }
-        self.kvs.request(request, op, now);
-        self.pump(now);
-        request
+        joined
     }
 
     /// Leaves the ring in good order: neighbours know at once. The node takes
@@ -261,7 +275,10 @@ impl Node {
             }
             LinkEvent::Down { peer, cause } => {
                 self.returns.retain(|_, via| *via != peer);
-                self.ring.on_down(&peer, cause != DownCause::Lost, now.mono);
+                // One that is heard through others is not gone.
+                let heard = self.returns.contains_key(&peer);
+                let gone = cause != DownCause::Lost && !heard;
+                self.ring.on_down(&peer, gone, now.mono);
             }
             LinkEvent::Attached { member } => {
                 if member != self.id() {

@@ -1,10 +1,9 @@
 //! Requests of this node's own callers, on their way to a coordinator.
 //!
 //! A request goes to the first live voter of its slot; when that one dies or
-//! does not serve the slot, to the next. A coordinator carries a write out
-//! once for each id. When a coordinator dies with a write in its hands, the
-//! write goes to the next one: it may then be applied twice in a row, which
-//! no reader can tell from once.
+//! does not serve the slot, to the next. A write has the version that this
+//! node gave it, whoever coordinates it: two coordinators at one write cannot
+//! apply it twice, and none can apply it again after it was acknowledged.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -208,15 +207,14 @@ impl Kvs {
                 self.clock.observe(version, now.unix_ms);
                 self.finish(id, Reply::Written { version, copies });
             }
-            Outcome::Failed(error) => {
-                // "Surely not applied" holds for this try alone.
-                let error = match error {
-                    RequestError::Unavailable { .. } if request.perhaps => {
-                        RequestError::OutcomeUnknown
-                    }
-                    error => error,
-                };
-                self.finish(id, Reply::Failed(error));
+            Outcome::Failed(error) => self.finish_failed(id, error),
+            Outcome::Newer(version) => {
+                self.clock.observe(version, now.unix_ms);
+                self.stamp_again(id, now);
+            }
+            Outcome::Ahead { unix_ms } => {
+                self.clock.turn_back(now.unix_ms, unix_ms);
+                self.stamp_again(id, now);
             }
             Outcome::Moved(view) => {
                 request.tried.insert(from);
@@ -224,9 +222,10 @@ impl Kvs {
                 self.learn_views(&[view]);
                 self.try_request(id, now);
             }
-            Outcome::NotReady => {
+            Outcome::NotReady { perhaps } => {
                 request.tried.insert(from);
                 request.in_hand = false;
+                request.perhaps |= perhaps;
                 self.try_request(id, now);
             }
         }
@@ -277,12 +276,8 @@ impl Kvs {
         let Some(request) = self.clients.requests.get(&id) else {
             return;
         };
-        let error = if request.perhaps {
-            RequestError::OutcomeUnknown
-        } else {
-            self.unavailable(request.op.key().slot())
-        };
-        self.finish(id, Reply::Failed(error));
+        let error = self.unavailable(request.op.key().slot());
+        self.finish_failed(id, error);
     }
 
     pub(super) fn unavailable(&self, slot: super::Slot) -> RequestError {
@@ -309,17 +304,64 @@ impl Kvs {
             Outcome::Found { value, version } => Reply::Found { value, version },
             Outcome::Missing => Reply::Missing,
             Outcome::Written { version, copies } => Reply::Written { version, copies },
-            Outcome::Failed(error) => Reply::Failed(error),
-            Outcome::Moved(_) | Outcome::NotReady => {
-                if let Some(request) = self.clients.requests.get_mut(&id) {
-                    request.target = None;
-                    request.in_hand = false;
-                    request.retry_at = now.mono + PAUSE;
-                }
-                return;
+            Outcome::Failed(error) => return self.finish_failed(id, error),
+            Outcome::Newer(version) => {
+                self.clock.observe(version, now.unix_ms);
+                return self.stamp_again(id, now);
             }
+            Outcome::Ahead { unix_ms } => {
+                self.clock.turn_back(now.unix_ms, unix_ms);
+                return self.stamp_again(id, now);
+            }
+            Outcome::Moved(_) => return self.pause_request(id, false, now),
+            Outcome::NotReady { perhaps } => return self.pause_request(id, perhaps, now),
         };
         self.finish(id, reply);
+    }
+
+    /// A write begins again with a newer version. The old one, should a voter
+    /// hold it, is older than what is there.
+    fn stamp_again(&mut self, id: RequestId, now: Now) {
+        let message = self.new_id();
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        if let Op::Put { version, .. } = &mut request.op {
+            *version = self.clock.tick(now.unix_ms);
+        }
+        self.counters.add("writes_stamped_again");
+        self.clients.by_message.remove(&request.message);
+        self.clients.by_message.insert(message, id);
+        request.message = message;
+        request.perhaps = true;
+        // Not at once: a clock that does not rise must not spin.
+        request.target = None;
+        request.in_hand = false;
+        request.retry_at = now.mono + Duration::from_millis(1);
+    }
+
+    fn pause_request(&mut self, id: RequestId, perhaps: bool, now: Now) {
+        if let Some(request) = self.clients.requests.get_mut(&id) {
+            request.target = None;
+            request.in_hand = false;
+            request.perhaps |= perhaps;
+            request.retry_at = now.mono + PAUSE;
+        }
+    }
+
+    /// The last try was surely not applied; an earlier one may have been.
+    fn finish_failed(&mut self, id: RequestId, error: RequestError) {
+        let perhaps = self
+            .clients
+            .requests
+            .get(&id)
+            .is_some_and(|request| request.perhaps);
+        let error = if perhaps {
+            RequestError::OutcomeUnknown
+        } else {
+            error
+        };
+        self.finish(id, Reply::Failed(error));
     }
 
     fn finish(&mut self, id: RequestId, reply: Reply) {

@@ -122,7 +122,7 @@ impl Kvs {
         let outcome = if self.views.serving(slot).is_some() || mirror {
             return self.coordinate(origin, op, now);
         } else if voter {
-            Outcome::NotReady
+            Outcome::NotReady { perhaps: false }
         } else {
             Outcome::Moved(self.views.known_of(slot))
         };
@@ -131,10 +131,17 @@ impl Kvs {
 
     /// Coordinates a request; this node serves its slot, or mirrors it.
     pub(super) fn coordinate(&mut self, origin: Origin, op: Op, now: Now) {
-        self.coordinate_until(now.mono + DEADLINE, origin, op, now);
+        self.coordinate_until((now.mono + DEADLINE, false), origin, op, now);
     }
 
-    fn coordinate_until(&mut self, deadline: Instant, origin: Origin, op: Op, now: Now) {
+    /// The same, with a deadline, and whether an earlier try may come to light.
+    fn coordinate_until(
+        &mut self,
+        (deadline, perhaps): (Instant, bool),
+        origin: Origin,
+        op: Op,
+        now: Now,
+    ) {
         if self.coordinations.active.len() >= COORDINATION_COUNT_MAX {
             let outcome = Outcome::Failed(RequestError::Busy);
             return self.conclude(origin, outcome, now);
@@ -147,12 +154,28 @@ impl Kvs {
         };
         let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         if view.voters.iter().filter(alive).count() < majority && op.mode() == Mode::Quorum {
-            let outcome = Outcome::Failed(self.unavailable(slot));
-            return self.conclude(origin, outcome, now);
+            let error = if perhaps {
+                RequestError::OutcomeUnknown
+            } else {
+                self.unavailable(slot)
+            };
+            return self.conclude(origin, Outcome::Failed(error), now);
+        }
+        if let Op::Put { key, version, .. } = &op {
+            let held = self.index.version(key);
+            let outcome = if !self.clock.observe(*version, now.unix_ms) {
+                let unix_ms = now.unix_ms;
+                Some(Outcome::Ahead { unix_ms })
+            } else {
+                (held > *version).then_some(Outcome::Newer(held))
+            };
+            if let Some(outcome) = outcome {
+                return self.conclude(origin, outcome, now);
+            }
         }
         let state = match &op {
-            Op::Put { value, .. } => State::Write(Entry {
-                version: self.clock.tick(now.unix_ms),
+            Op::Put { value, version, .. } => State::Write(Entry {
+                version: *version,
                 value: value.clone(),
             }),
             Op::Get { key, .. } => State::Read {
@@ -394,12 +417,12 @@ impl Kvs {
         };
         match why {
             VoteError::Newer(version) => {
-                // The clock is raised past what the voter holds, and the write
-                // begins again with a newer version; unless it was
-                // acknowledged, and lost to a later write only.
-                self.clock.observe(version, now.unix_ms);
-                if one.origin.is_some() {
-                    self.restart(id, now);
+                // The caller's node raises its clock past what the voter
+                // holds; unless the write was acknowledged, and lost to a
+                // later one only.
+                if let Some(origin) = one.origin.take() {
+                    self.coordinations.active.remove(&id);
+                    self.conclude(origin, Outcome::Newer(version), now);
                 } else {
                     self.on_voted(id, from, now);
                 }
@@ -414,7 +437,12 @@ impl Kvs {
                 }
             }
             VoteError::NotReady => {}
-            VoteError::Clock => self.abandon(id, RequestError::OutcomeUnknown, now),
+            VoteError::Ahead { unix_ms } => {
+                if let Some(origin) = one.origin.take() {
+                    self.coordinations.active.remove(&id);
+                    self.conclude(origin, Outcome::Ahead { unix_ms }, now);
+                }
+            }
             VoteError::Full => {
                 let full = self.coordinations.active.get(&id);
                 if full.is_some_and(|one| one.voters.len() - 1 < one.need) {
@@ -438,10 +466,12 @@ impl Kvs {
         }
         self.counters.add("coordination_restarts");
         if self.views.serving(one.slot).is_some() {
-            return self.coordinate_until(one.deadline, origin, one.op, now);
+            let perhaps = one.op.is_write();
+            return self.coordinate_until((one.deadline, perhaps), origin, one.op, now);
         }
         // Sealed, or no voter any more: the caller finds the next one.
-        self.conclude(origin, Outcome::NotReady, now);
+        let perhaps = one.op.is_write();
+        self.conclude(origin, Outcome::NotReady { perhaps }, now);
     }
 
     fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
@@ -486,6 +516,7 @@ impl Kvs {
             if behind && self.peers.is_alive(voter) {
                 self.peers.set_caught_up(voter, false);
                 self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
+                self.pulls.review(now.mono);
             }
         }
         if let Some(origin) = one.origin {

@@ -34,11 +34,13 @@ pub(crate) enum Op {
         key: Key,
         mode: Mode,
     },
-    /// Without a value: delete.
+    /// Without a value: delete. The caller's node chooses the version, so that
+    /// a write that is tried twice, even by two coordinators, is one write.
     Put {
         key: Key,
         value: Option<Vec<u8>>,
         mode: Mode,
+        version: Version,
     },
 }
 
@@ -73,10 +75,19 @@ pub(crate) enum Outcome {
         copies: Copies,
     },
     Failed(RequestError),
+    /// A newer version is there already: raise the clock, and try again.
+    Newer(Version),
+    /// Not applied: the version is too far ahead of this wall clock.
+    Ahead {
+        unix_ms: u64,
+    },
     /// Not applied: this node does not serve the slot; here is its view.
     Moved(SlotView),
-    /// Not applied: this node will serve the slot, but does not yet.
-    NotReady,
+    /// This node will serve the slot, but does not now: ask again, or another.
+    NotReady {
+        /// Whether a write was begun, and may come to light after all.
+        perhaps: bool,
+    },
 }
 
 /// Between the coordinator and the voters of a slot. Every vote names its
@@ -120,8 +131,8 @@ pub(crate) enum VoteError {
     Newer(Version),
     /// It is sealed, not filled, or not sure yet that its view is the last.
     NotReady,
-    /// The version is absurdly far ahead of its clock.
-    Clock,
+    /// The version is too far ahead of its wall clock.
+    Ahead { unix_ms: u64 },
     /// Its storage is full or failed.
     Full,
 }

@@ -91,6 +91,11 @@ impl Pulls {
         self.pulled.remove(peer);
     }
 
+    /// Some copies are behind: looks again soon, until none are.
+    pub(super) fn review(&mut self, now: Instant) {
+        self.review_at = Some(now + REVIEW);
+    }
+
     pub(super) fn on_gone(&mut self, peer: &NodeId) {
         self.pulled.remove(peer);
         self.active.retain(|_, pulling| pulling.source != *peer);

@@ -75,6 +75,9 @@ impl core::error::Error for ParseVersionError {}
 pub(crate) struct Clock {
     latest: u64,
     node: u64,
+    /// How far the wall clock is ahead of those of others, where that is too
+    /// much for them, in milliseconds.
+    ahead_ms: u64,
 }
 
 impl Clock {
@@ -84,16 +87,28 @@ impl Clock {
             .as_bytes()
             .first_chunk()
             .map_or(0, |head| u64::from_be_bytes(*head));
-        Self { latest: 0, node }
+        Self {
+            latest: 0,
+            node,
+            ahead_ms: 0,
+        }
     }
 
     /// A version newer than all that this clock made or saw.
     pub(crate) fn tick(&mut self, unix_ms: u64) -> Version {
+        let unix_ms = unix_ms.saturating_sub(self.ahead_ms);
         self.latest = (unix_ms << 16).max(self.latest.saturating_add(1));
         Version {
             stamp: self.latest,
             node: self.node,
         }
+    }
+
+    /// Takes note that a version was refused for being too far ahead of
+    /// another's wall clock: from here on this clock follows that one.
+    pub(crate) fn turn_back(&mut self, unix_ms: u64, theirs: u64) {
+        self.ahead_ms = unix_ms.saturating_sub(theirs);
+        self.latest = self.latest.min(theirs << 16);
     }
 
     /// Takes note of a version made elsewhere.
@@ -133,6 +148,16 @@ mod tests {
         let absurd = fast.tick(1_000 + CLOCK_AHEAD_MS_MAX + 1);
         assert!(!clock.observe(absurd, 1_000));
         assert!(clock.tick(1_000) < absurd);
+    }
+
+    #[test]
+    fn a_clock_that_is_refused_turns_back() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let hour = 60 * 60 * 1000;
+        clock.tick(2 * hour);
+        clock.turn_back(2 * hour, hour);
+        let version = clock.tick(2 * hour + 5);
+        assert_eq!(version.unix_ms(), hour + 5);
     }
 
     #[test]

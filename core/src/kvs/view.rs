@@ -209,7 +209,7 @@ impl Views {
         let mut known: Vec<SlotView> = Vec::new();
         for (first, last, state) in self.slots.runs() {
             match known.last_mut() {
-                Some(run) if run.view == state.view => run.last = last,
+                Some(run) if run.view == state.view && run.last + 1 == first => run.last = last,
                 _ if state.view.number == 0 => {}
                 _ => known.push(SlotView {
                     first,
@@ -472,6 +472,18 @@ mod tests {
             "no newer"
         );
         assert!(!views.learn(&everywhere(view(3, &[1, 1], &[1]))), "invalid");
+    }
+
+    #[test]
+    fn nothing_is_told_of_slots_between_two_known_ones() {
+        let mut views = Views::new(id(9));
+        for (first, last) in [(0, 10), (21, 30)] {
+            let view = view(2, &[1, 2], &[1]);
+            views.learn(&SlotView { first, last, view });
+        }
+        let known = views.known();
+        let ranges: Vec<_> = known.iter().map(|run| (run.first, run.last)).collect();
+        assert_eq!(ranges, [(0, 10), (21, 30)]);
     }
 
     #[test]

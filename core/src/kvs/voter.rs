@@ -53,8 +53,12 @@ impl Kvs {
             .value
             .as_ref()
             .is_none_or(|value| value.len() <= VALUE_LEN_MAX);
-        if !fits || !self.clock.observe(entry.version, now.unix_ms) {
-            return self.refuse(from, id, VoteError::Clock);
+        if !fits {
+            return self.counters.add("kvs_malformed");
+        }
+        if !self.clock.observe(entry.version, now.unix_ms) {
+            let unix_ms = now.unix_ms;
+            return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
         let held = self.index.version(&key);
         if held > entry.version {

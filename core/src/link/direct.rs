@@ -103,13 +103,13 @@ impl Directs {
         self.links.get(&link).copied()
     }
 
-    /// Starts what is due, and gives up what takes too long. `reachable` are
-    /// the records of peers to whom a description can be brought.
+    /// Starts what is due, and gives up what takes too long. `record_of`
+    /// gives the records of peers: a description finds its way through others.
     pub(super) fn on_timeout<'a>(
         &mut self,
         me: &mut Me,
         now: Instant,
-        reachable: impl Fn(&NodeId) -> Option<&'a Record>,
+        record_of: impl Fn(&NodeId) -> Option<&'a Record>,
         mut next_link: impl FnMut() -> LinkId,
         outputs: &mut VecDeque<Output>,
     ) {
@@ -123,7 +123,7 @@ impl Directs {
                 .peers
                 .get(&peer)
                 .is_none_or(|pair| matches!(pair.state, State::Idle { try_at } if try_at <= now));
-            let Some(record) = reachable(&peer).filter(|record| due && me.offers_to(record)) else {
+            let Some(record) = record_of(&peer).filter(|record| due && me.offers_to(record)) else {
                 continue;
             };
             let link = next_link();
@@ -284,11 +284,11 @@ impl Directs {
         }
     }
 
-    /// When [`Self::on_timeout`] has something to do; `reachable` as there.
+    /// When [`Self::on_timeout`] has something to do; `record_of` as there.
     pub(super) fn poll_timeout<'a>(
         &self,
         me: &Me,
-        reachable: impl Fn(&NodeId) -> Option<&'a Record>,
+        record_of: impl Fn(&NodeId) -> Option<&'a Record>,
     ) -> Option<Instant> {
         let room = self.trying() < ATTEMPT_COUNT_MAX && self.links.len() < self.budget;
         let deadlines = self.peers.values().filter_map(|pair| match pair.state {
@@ -301,7 +301,7 @@ impl Directs {
                 Some(State::Idle { try_at }) => try_at,
                 Some(_) => return None,
             };
-            let record = reachable(peer)?;
+            let record = record_of(peer)?;
             (room && me.offers_to(record)).then_some(try_at)
         });
         deadlines.chain(starts).min()

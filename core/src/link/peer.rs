@@ -13,8 +13,11 @@ use crate::time::Instant;
 const IDLE: Duration = Duration::from_secs(2);
 /// How often it is asked before it is given up.
 const PING_COUNT_MAX: u32 = 4;
-/// For this long after a peer was found gone, no way to it is tried.
-const GONE: Duration = Duration::from_millis(500);
+/// For this long after a peer was found gone, no way to it is tried; it
+/// doubles each time, since others may have a way to it all along.
+const GONE_MIN: Duration = Duration::from_millis(500);
+/// The longest.
+const GONE_MAX: Duration = Duration::from_secs(16);
 
 /// One other peer.
 #[derive(Debug)]
@@ -24,7 +27,8 @@ pub(super) struct Peer {
     pub(super) up: bool,
     pub(super) rtt: Rtt,
     pub(super) heard_at: Instant,
-    pub(super) gone_at: Option<Instant>,
+    gone_at: Option<Instant>,
+    gone_count: u32,
     pub(super) assembly: Assembly,
     pub(super) message_count: u32,
     ping: Option<Ping>,
@@ -62,6 +66,7 @@ impl Peer {
             rtt: Rtt::default(),
             heard_at: now,
             gone_at: None,
+            gone_count: 0,
             assembly: Assembly::default(),
             message_count: 0,
             ping: None,
@@ -77,8 +82,22 @@ impl Peer {
         }
     }
 
+    /// The peer was not to be found.
+    pub(super) fn set_gone(&mut self, now: Instant) {
+        self.gone_at = Some(now);
+        self.gone_count = self.gone_count.saturating_add(1);
+    }
+
+    /// The peer spoke, or may be back.
+    pub(super) fn set_found(&mut self) {
+        self.gone_at = None;
+        self.gone_count = 0;
+    }
+
     pub(super) fn is_gone(&self, now: Instant) -> bool {
-        self.gone_at.is_some_and(|at| now.since(at) < GONE)
+        let doubled = 2u32.saturating_pow(self.gone_count.saturating_sub(1).min(8));
+        let pause = (GONE_MIN * doubled).min(GONE_MAX);
+        self.gone_at.is_some_and(|at| now.since(at) < pause)
     }
 
     /// When [`Self::probe`] will have something to do.

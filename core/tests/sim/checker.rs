@@ -6,7 +6,7 @@ use roundelay_core::NodeId;
 use roundelay_core::kvs::{Key, Mode, Reply, Version};
 use roundelay_core::status::{Class, MemberState};
 
-use crate::workload::{Action, Call, ring_order};
+use crate::workload::{Action, BUCKETS, Call, ring_order};
 use crate::world::{SECOND, World};
 
 /// What was promised for one key.
@@ -76,7 +76,7 @@ impl Checker {
                         .disk_lost_at
                         .is_some_and(|at| world.now < at + 5 * SECOND);
                     if !lost {
-                        self.check_durable(world, &call.key, *version);
+                        self.check_durable(world, &call.key, *version, usize::from(copies.of));
                     }
                 }
                 let promise = self.promises.entry(call.key.clone()).or_default();
@@ -125,19 +125,15 @@ impl Checker {
         }
     }
 
-    /// What is acknowledged is synced on a majority of the slot's view, or of
-    /// the one that was the newest just before.
-    fn check_durable(&mut self, world: &World, key: &Key, version: Version) {
+    /// What is acknowledged by voters of a view is synced on most of them.
+    fn check_durable(&mut self, world: &World, key: &Key, version: Version, of: usize) {
         let views = self
             .views
             .get(&key.slot().number())
             .cloned()
             .unwrap_or_default();
-        let mut newest = views.values().rev();
-        let current = newest.next();
-        let before = newest
-            .next()
-            .filter(|_| current.is_some_and(|(_, seen_at)| seen_at + 2 * SECOND > world.now));
+        // Views of different sizes are different views, since they only grow.
+        let mut same = views.values().filter(|(voters, _)| voters.len() == of);
         let is_durable = |(voters, _): &(Vec<NodeId>, u64)| {
             let synced = voters.iter().filter(|voter| {
                 let disk = world.index(voter).map(|index| &world.processes[index].disk);
@@ -145,10 +141,22 @@ impl Checker {
             });
             synced.count() > voters.len() / 2
         };
-        if !current.into_iter().chain(before).any(is_durable) {
+        if !same.any(is_durable) {
             self.fail(format!(
                 "{key} at {version} was acknowledged, but is not on a majority"
             ));
+        }
+    }
+
+    /// Looks at every node's view of every key's slot.
+    pub fn observe_all(&mut self, world: &World) {
+        let keys = BUCKETS.map(|bucket| Key::new(bucket).unwrap());
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        for (index, key) in alive
+            .iter()
+            .flat_map(|index| keys.iter().map(|key| (*index, key)))
+        {
+            self.observe(world, index, key);
         }
     }
 
@@ -167,7 +175,10 @@ impl Checker {
             .or_insert((location.voters.clone(), world.now));
         if seen.0 != location.voters {
             let (slot, view) = (location.slot, location.view);
-            self.fail(format!("view {view} of slot {slot} forks"));
+            let (here, there) = (location.voters, seen.0.clone());
+            self.fail(format!(
+                "view {view} of slot {slot} forks: p{index} {here:?}, {there:?}"
+            ));
         }
     }
 

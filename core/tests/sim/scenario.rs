@@ -126,6 +126,7 @@ fn plan_joins(scenario: &Scenario, world: &mut World) -> Vec<(u64, Class)> {
 /// Lets time pass.
 pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker, by: u64) {
     let until = world.now + by;
+    checker.observe_all(world);
     world.run_until(until, &mut |world, index, event| match event {
         Event::Reply { request, reply } => {
             workload.on_reply(world, checker, index, request, reply);
@@ -179,6 +180,7 @@ fn read_back(
         return Err(failure);
     }
     if workload.failed > failed || workload.open_count() > 0 {
+        show(world);
         return Err(format!(
             "{} reads failed at the end",
             workload.failed - failed
@@ -206,7 +208,11 @@ fn show(world: &World) {
                 status.predecessor,
                 status.successors,
                 members.collect::<Vec<_>>(),
-                status.links.iter().map(|link| (link.peer, link.kind)).collect::<Vec<_>>(),
+                status
+                    .links
+                    .iter()
+                    .map(|link| (link.peer, link.kind, link.bytes_in, link.bytes_out, link.rtt_ms))
+                    .collect::<Vec<_>>(),
                 status.relays,
                 status.store,
                 status.counters,

@@ -8,6 +8,9 @@ use roundelay_core::kvs::{Key, Mode, Reply, RequestError, RequestId, Version};
 use crate::checker::Checker;
 use crate::world::World;
 
+/// The buckets of keys that are written in mode `quorum`.
+pub const BUCKETS: [&str; 3] = ["a", "b", "c"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Get,
@@ -49,7 +52,7 @@ impl Workload {
         // Keys of mode `one` are apart: it promises less.
         let bucket = match mode {
             Mode::One => "one",
-            Mode::Quorum => ["a", "b", "c"][world.random.below(3) as usize],
+            Mode::Quorum => BUCKETS[world.random.below(3) as usize],
         };
         let key = Key::new(format!("{bucket}/{}", world.random.below(4))).unwrap();
         let action = match world.random.below(10) {
@@ -117,9 +120,9 @@ impl Workload {
             return checker.fail(format!("p{index} answered {request:?} twice or unasked"));
         };
         world.log(|| {
-            format!("p{index} {request:?} -> {reply:?}")
+            format!("p{index} {request:?} {} -> {reply:?}", call.key)
                 .chars()
-                .take(120)
+                .take(220)
                 .collect()
         });
         match &reply {

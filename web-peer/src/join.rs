@@ -1,0 +1,85 @@
+//! From options to a member of a ring.
+
+use roundelay_core::status::Class;
+use roundelay_core::{Config, Identity, Network, Node, RingEntry};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::clock;
+use crate::error::{Code, Error};
+use crate::handle::Handle;
+use crate::info::{self, Info};
+use crate::joining::{Attempt, JOIN_TIMEOUT, Joining, unreachable};
+use crate::link::direct;
+use crate::options::JoinOptions;
+
+/// Direct links that a page holds at once.
+const DIRECT_BUDGET: usize = 32;
+/// The name of a peer that is given none.
+const NAME: &str = "page";
+
+/// Joins a ring. The handle's node is a member of it.
+///
+/// # Errors
+/// As an `Error` with a code.
+pub(crate) async fn join(options: JsValue) -> Result<Handle, JsValue> {
+    let begun = clock::now();
+    let options = JoinOptions::parse(&options)?;
+    let relays = options.relay_urls()?;
+    let info = info::ask(&relays).await;
+    check_secret(&options, info.as_ref())?;
+    let stun = info.as_ref().and_then(Info::stun_url);
+    let attempt = Attempt {
+        deadline: begun.mono + JOIN_TIMEOUT,
+        has_secret: options.secret.is_some(),
+        has_info: info.is_some(),
+        relays: relays.clone(),
+    };
+    let network = options
+        .network
+        .clone()
+        .or_else(|| info.map(|info| info.network));
+    let network = network.ok_or_else(|| unreachable(&relays))?;
+    let node = node(&options, &network, relays)?;
+    let handle = Handle::start(node, stun);
+    let joined = handle.turn(|driver| driver.join(|deferred, _| Joining::new(attempt, deferred)));
+    if let Err(error) = JsFuture::from(joined).await {
+        let _ = JsFuture::from(handle.turn(|driver| driver.leave())).await;
+        return Err(error);
+    }
+    Ok(handle)
+}
+
+fn check_secret(options: &JoinOptions, info: Option<&Info>) -> Result<(), Error> {
+    let Some(info) = info else {
+        return Ok(());
+    };
+    let network = options.network.as_ref().unwrap_or(&info.network);
+    if options.secret.is_none() && info.wants_secret(network) {
+        let message = format!("the network {network:?} wants a secret: give it");
+        return Err(Error::new(Code::SecretRequired, message));
+    }
+    Ok(())
+}
+
+fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Node, Error> {
+    let bad = |error: &dyn std::fmt::Display| Error::new(Code::BadOptions, error);
+    let secret = options.secret.as_deref().unwrap_or_default();
+    let network = Network::new(network, secret.as_bytes()).map_err(|error| bad(&error))?;
+    let now = clock::now();
+    let config = Config {
+        network,
+        class: Class::Transient,
+        name: options.name.clone().unwrap_or_else(|| NAME.into()),
+        epoch: now.unix_ms,
+        relays,
+        entry: RingEntry::Join,
+        direct_budget: if direct::is_supported() {
+            DIRECT_BUDGET
+        } else {
+            0
+        },
+    };
+    let identity = Identity::from_seed(&clock::random_seed()?);
+    Node::new(identity, config, clock::random_seed()?, now).map_err(|error| bad(&error))
+}

@@ -1,0 +1,139 @@
+//! The types of the JS API, as TypeScript sees them.
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** What a call promises. `quorum`, the default: a majority of the key's voters
+ * has it, synced. `one`: any copy; the last writer wins, merged later. */
+export type Mode = "one" | "quorum";
+
+/** Whether a node keeps what it is given: it has a disk, or is a page. */
+export type NodeClass = "durable" | "transient";
+
+/** The code of an error. Codes are never renamed. */
+export type ErrorCode =
+  | "unavailable" | "outcome_unknown" | "too_large" | "full" | "busy"
+  | "not_joined" | "bad_key" | "bad_mode" | "bad_options" | "not_built"
+  | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
+  | "join_timeout" | "relay_lost" | "no_direct_path" | "trouble";
+
+/** What a failed call rejects with, and what `on("error", …)` is told. */
+export interface PeerError extends Error {
+  code: ErrorCode;
+}
+
+export interface JoinOptions {
+  /** The network's name. Default: the one that the relay serves. */
+  network?: string;
+  /** Relays by URL: `http`, `https`, `ws` or `wss`; without a path `/ws` is
+   * meant. Default: the page's own origin. */
+  relays?: string[];
+  /** The network's secret. */
+  secret?: string;
+  /** This peer's name, for people, at most 64 bytes. Default: `page`. */
+  name?: string;
+}
+
+export interface CallOptions {
+  mode?: Mode;
+}
+
+export interface Copies {
+  /** Voters that hold the write, synced. */
+  have: number;
+  /** Voters of the key. */
+  of: number;
+}
+
+export interface PutResult {
+  version: string;
+  copies: Copies;
+}
+
+export interface GetResult {
+  value: Uint8Array;
+  version: string;
+}
+
+/** Where a key lives, as far as this peer knows. */
+export interface Location {
+  slot: number;
+  /** The number of the slot's view; 0 while none is known. */
+  view: number;
+  voters: string[];
+  /** Pages that keep further copies. */
+  mirrors: string[];
+}
+
+export interface LinkStatus {
+  peer: string;
+  kind: "relay" | "direct";
+  rtt_ms: number | null;
+  bytes_in: number;
+  bytes_out: number;
+}
+
+export interface RelayStatus {
+  url: string;
+  state: "connecting" | "attached" | "lost";
+}
+
+export interface StoreStatus {
+  records: number;
+  bytes: number;
+  under_replicated: number;
+  degraded: number;
+}
+
+export interface Status {
+  id: string;
+  epoch: number;
+  class: NodeClass;
+  name: string;
+  network: string;
+  ring_id: string | null;
+  ready: boolean;
+  predecessor: string | null;
+  /** Nearest first, without this peer. */
+  successors: string[];
+  links: LinkStatus[];
+  relays: RelayStatus[];
+  store: StoreStatus;
+  counters: Record<string, number>;
+}
+
+export interface Member {
+  id: string;
+  name: string;
+  class: NodeClass;
+  state: "alive" | "suspect" | "left" | "dead";
+}
+
+export interface Ring {
+  ring_id: string | null;
+  /** Clockwise from position zero, this peer among them. */
+  members: Member[];
+}
+
+/** What a listener is told, by the name that it listens to. */
+export interface PeerEvents {
+  ring: Ring;
+  link: LinkStatus[];
+  error: PeerError;
+}
+
+export interface Peer {
+  /** Calls back whenever the ring or a link changes, or something is wrong.
+   * Returns a function that ends it.
+   *
+   * ```js
+   * const stop = peer.on("error", (error) => console.warn(error.code, error.message));
+   * ```
+   */
+  on<Name extends keyof PeerEvents>(
+    event: Name,
+    callback: (detail: PeerEvents[Name]) => void,
+  ): () => void;
+}
+"#;

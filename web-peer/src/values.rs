@@ -1,0 +1,67 @@
+//! What core says, as plain JavaScript objects.
+
+use js_sys::{Object, Reflect, Uint8Array};
+use roundelay_core::Node;
+use roundelay_core::kvs::{Key, Reply};
+use serde::Serialize;
+use serde_wasm_bindgen::Serializer;
+use wasm_bindgen::JsValue;
+
+use crate::error::Error;
+
+/// `peer.status()`.
+pub(crate) fn status(node: &Node) -> JsValue {
+    plain(&node.status())
+}
+
+/// `peer.ring()`.
+pub(crate) fn ring(node: &Node) -> JsValue {
+    plain(&node.ring_status())
+}
+
+/// The links of `peer.status()`.
+pub(crate) fn links(node: &Node) -> JsValue {
+    plain(&node.status().links)
+}
+
+/// `peer.locate(key)`.
+pub(crate) fn location(node: &Node, key: &Key) -> JsValue {
+    plain(&node.locate(key))
+}
+
+/// How a request ended.
+///
+/// # Errors
+/// When it failed.
+pub(crate) fn reply(reply: Reply) -> Result<JsValue, Error> {
+    match reply {
+        Reply::Found { value, version } => Ok(object(&[
+            ("value", Uint8Array::from(value.as_slice()).into()),
+            ("version", version.to_string().into()),
+        ])),
+        Reply::Missing => Ok(JsValue::UNDEFINED),
+        Reply::Written { version, copies } => {
+            let copies = [("have", copies.have.into()), ("of", copies.of.into())];
+            Ok(object(&[
+                ("version", version.to_string().into()),
+                ("copies", object(&copies)),
+            ]))
+        }
+        Reply::Failed(error) => Err(error.into()),
+    }
+}
+
+fn plain(value: &impl Serialize) -> JsValue {
+    // Core's status types hold nothing that JavaScript lacks.
+    let made = value.serialize(&Serializer::json_compatible());
+    made.unwrap_or(JsValue::NULL)
+}
+
+fn object(fields: &[(&str, JsValue)]) -> JsValue {
+    let object = Object::new();
+    for (name, value) in fields {
+        // A fresh object takes any property.
+        let _ = Reflect::set(&object, &(*name).into(), value);
+    }
+    object.into()
+}
