@@ -121,9 +121,7 @@ pub async fn run(
         let _ = http.await;
     }
     let _ = stun.await;
-    for driven in driven {
-        driven.leave().await;
-    }
+    futures_util::future::join_all(driven.into_iter().map(Driven::leave)).await;
     door.stop().await;
     let _ = hub.await;
     Ok(())

@@ -6,6 +6,7 @@
 //! so the queues to the sockets need no other.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use roundelay_core::hub::{ConnectionId, Hub, HubLimits, HubOutput};
 use roundelay_core::{Input, Lane, LinkId, Network, Record};
@@ -18,6 +19,8 @@ use crate::signalling::{ConnectionIds, FromMember, Lots, OwnRelay};
 
 /// Messages of all sockets that wait for the hub before they are read no more.
 const SOCKET_QUEUE_LEN: usize = 256;
+/// How long closing all connections may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Messages taken in at once from each queue.
 const BATCH: usize = 128;
 
@@ -179,7 +182,9 @@ impl HubTask {
             self.hub.on_timeout(self.clock.moment().now.mono);
             self.carry_out();
             if let Some(asked) = self.stopping.take() {
-                self.close_all();
+                // Those that still have something to say find the door shut.
+                drop((sockets, members));
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.close_all()).await;
                 let _ = asked.send(());
                 return;
             }
@@ -290,9 +295,15 @@ impl HubTask {
         }
     }
 
-    fn close_all(&mut self) {
-        for (_, outlet) in self.outlets.drain() {
+    /// Closes all connections, and waits until what was sent has left.
+    async fn close_all(&mut self) {
+        for outlet in self.outlets.values() {
             outlet.close("the relay is stopping");
+        }
+        for (_, outlet) in self.outlets.drain() {
+            if let Outlet::Socket(socket) = outlet {
+                socket.messages.closed().await;
+            }
         }
     }
 }

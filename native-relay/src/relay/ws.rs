@@ -1,5 +1,6 @@
 //! `/ws`: one attached node or page, between its WebSocket and the hub.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -11,6 +12,7 @@ use roundelay_core::hub::ConnectionId;
 use roundelay_core::wire::FRAME_LEN_MAX;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::hub::{HubDoor, SocketOutlet, ToHub, ToSocket};
 use crate::signalling::Lots;
@@ -47,14 +49,14 @@ async fn serve(socket: WebSocket, door: HubDoor) {
     }
     let (mut sink, mut stream) = socket.split();
     let ended = tokio::select! {
-        () = read(connection, &mut stream, paused, &door) => None,
-        closed = write(connection, &mut sink, &mut outgoing, &door) => closed,
+        ended = read(connection, &mut stream, paused, &door) => ended,
+        why = write(connection, &mut sink, &mut outgoing, &door) => Ended::Closing(why),
     };
-    // What the hub said last may explain why the connection ends.
     let last = async {
         let why = match ended {
-            Some(why) => Some(why),
-            None => refusal(&mut sink, &mut outgoing).await,
+            Ended::Gone => return,
+            Ended::Closing(why) => why,
+            Ended::Refused => refusal(&mut sink, &mut outgoing).await,
         };
         let frame = why.map(|why| CloseFrame {
             code: close_code::POLICY,
@@ -65,6 +67,16 @@ async fn serve(socket: WebSocket, door: HubDoor) {
     };
     let _ = timeout(CLOSE_TIMEOUT, last).await;
     door.tell(ToHub::Closed { connection }).await;
+}
+
+/// Why a connection ends.
+enum Ended {
+    /// The peer left, is silent, or the hub has stopped.
+    Gone,
+    /// It sent what is no message: the hub will say so.
+    Refused,
+    /// The hub closes it, with these words; or writing failed.
+    Closing(Option<String>),
 }
 
 /// Writes what the hub sends until it closes; returns the words it closes
@@ -87,7 +99,7 @@ async fn read(
     stream: &mut SplitStream<WebSocket>,
     paused: watch::Receiver<Option<Instant>>,
     door: &HubDoor,
-) {
+) -> Ended {
     let mut silence = interval_at(Instant::now() + SILENCE_MAX / 2, SILENCE_MAX / 2);
     silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_ticks = 0;
@@ -103,24 +115,43 @@ async fn read(
             _ = silence.tick() => {
                 silent_ticks += 1;
                 if silent_ticks > 1 {
-                    return;
+                    return Ended::Gone;
                 }
                 continue;
             }
         };
         silent_ticks = 0;
-        let (bytes, goes_on) = match message {
-            Some(Ok(Message::Binary(bytes))) => (Vec::from(bytes), true),
+        let bytes = match message {
+            Some(Ok(Message::Binary(bytes))) => Vec::from(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            None | Some(Ok(Message::Close(_))) => return,
-            // A text or what is too long for the WebSocket is no message of
+            None | Some(Ok(Message::Close(_))) => return Ended::Gone,
+            Some(Err(error)) if is_broken(&error) => return Ended::Gone,
+            // A text, or what is too long for the WebSocket, is no message of
             // ours: the hub counts and refuses it as it does an empty one.
-            Some(Ok(Message::Text(_)) | Err(_)) => (Vec::new(), false),
+            Some(Ok(Message::Text(_)) | Err(_)) => {
+                let bytes = Vec::new();
+                door.tell(ToHub::Frame { connection, bytes }).await;
+                return Ended::Refused;
+            }
         };
-        if !door.tell(ToHub::Frame { connection, bytes }).await || !goes_on {
-            return;
+        if !door.tell(ToHub::Frame { connection, bytes }).await {
+            return Ended::Gone;
         }
     }
+}
+
+/// Whether the connection broke, rather than the peer the WebSocket's rules.
+fn is_broken(error: &axum::Error) -> bool {
+    let error = error.source().and_then(|error| error.downcast_ref());
+    matches!(
+        error,
+        Some(
+            tungstenite::Error::Io(_)
+                | tungstenite::Error::ConnectionClosed
+                | tungstenite::Error::AlreadyClosed
+                | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        )
+    )
 }
 
 /// Writes what the hub sends, until it closes the connection; returns its

@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
 use std::fs::File;
-use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -78,11 +77,7 @@ impl Process {
 
     /// Everything that was said so far.
     pub(crate) fn said(&self) -> String {
-        let mut bytes = Vec::new();
-        File::open(&self.log)
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -248,11 +243,12 @@ impl Member {
 
 /// A relay and nodes in directories of their own.
 pub(crate) struct Ring {
-    pub(crate) dir: TempDir,
     /// The relay's `--listen` port.
     pub(crate) listen: u16,
     /// The relay, then the nodes.
     pub(crate) members: Vec<Member>,
+    /// Last, since it must outlive the processes.
+    pub(crate) dir: TempDir,
 }
 
 impl Ring {
