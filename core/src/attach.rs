@@ -91,7 +91,7 @@ pub enum Refusal {
     Full,
     /// What it received was no message of this protocol.
     Malformed,
-    /// The same node attached again elsewhere, or sent faster than allowed.
+    /// The same node attached again elsewhere.
     Replaced,
     /// It sent more, or read less, than the relay bears.
     Limits,

@@ -211,11 +211,12 @@ impl Kvs {
         self.views.digest()
     }
 
-    /// Whether this node serves wherever it votes, and holds what its live
-    /// fellow voters hold.
+    /// Whether this node knows who votes on what, serves wherever it votes
+    /// itself, and holds what its live fellow voters hold.
     pub(crate) fn is_ready(&self) -> bool {
         let co_voters = self.views.co_voters();
-        self.views.is_serving_all()
+        self.views.is_known_all()
+            && self.views.is_serving_all()
             && co_voters
                 .iter()
                 .all(|peer| !self.peers.is_alive(peer) || self.pulls.has_pulled(peer))

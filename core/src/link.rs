@@ -236,6 +236,19 @@ impl Links {
         self.watched = peers;
     }
 
+    /// Hangs up on a peer that is dead to the ring.
+    pub(crate) fn drop_dead(&mut self, is_dead: impl Fn(&NodeId) -> bool) {
+        let dead: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.up && is_dead(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for peer in dead {
+            self.end_peer(&peer, DownCause::Closed);
+        }
+    }
+
     /// Says goodbye to all, and closes everything.
     pub(crate) fn leave(&mut self, now: Now) {
         let open: Vec<NodeId> = self

@@ -18,7 +18,7 @@ use crate::kvs::{Key, Kvs, KvsAction, Mode, Reply, RequestError, RequestId};
 use crate::link::{DownCause, LinkEvent, Links, Me, SendError};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
-use crate::status::{Class, Location, RingStatus, Status};
+use crate::status::{Class, Location, MemberState, RingStatus, Status};
 use crate::time::Now;
 use crate::wire;
 
@@ -348,6 +348,11 @@ impl Node {
             near.chain(self.ring.successors().iter().copied()).collect()
         };
         self.links.want(wanted);
+        let members = self.ring.members();
+        self.links.drop_dead(|id| {
+            let state = members.get(id).map(|member| member.state);
+            matches!(state, Some(MemberState::Dead | MemberState::Left))
+        });
         self.links.start_direct(now.mono);
         self.kvs.set_members(alive, now);
         self.ring.views = self.kvs.views_digest();

@@ -29,6 +29,12 @@ impl Rtt {
                 smoothed: sample,
                 variation: sample / 2,
             },
+            // A path that became twice as fast is another path, or was first
+            // measured while both ends were busy: believed at once.
+            Some(old) if sample * 2 < old.smoothed => Measured {
+                smoothed: sample,
+                variation: sample / 2,
+            },
             Some(old) => Measured {
                 smoothed: (old.smoothed * 7 + sample) / 8,
                 variation: (old.variation * 3 + old.smoothed.abs_diff(sample)) / 4,

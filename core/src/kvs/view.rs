@@ -160,6 +160,11 @@ impl Views {
         state.view.voters.contains(&self.own)
     }
 
+    /// Whether the voters of every slot are known.
+    pub(crate) fn is_known_all(&self) -> bool {
+        self.slots.runs().all(|(_, _, state)| state.view.number > 0)
+    }
+
     /// Whether this node serves wherever it is a voter.
     pub(crate) fn is_serving_all(&self) -> bool {
         let mut own = self.slots.runs().filter(|(_, _, state)| self.votes(state));

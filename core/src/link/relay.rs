@@ -20,7 +20,7 @@ use crate::wire::PROTOCOL_VERSION;
 /// and is drawn evenly from its upper half.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// How long dialling and attaching may take together.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
