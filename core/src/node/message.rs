@@ -55,3 +55,59 @@ impl Routed {
         may
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RingId;
+    use crate::rng::Rng;
+    use crate::wire;
+
+    fn hex(bytes: &[u8]) -> alloc::string::String {
+        bytes
+            .iter()
+            .map(|byte| alloc::format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Bytes on the wire are a promise to every other version: when this
+    /// fails, the protocol's version has to rise.
+    #[test]
+    fn golden_bytes() {
+        let ring = RingId::from_bytes([0xab; 16]);
+        let stabilize = Message::Ring(ring::Message::stabilize(ring));
+        assert_eq!(
+            hex(&wire::encode(&stabilize)),
+            alloc::format!("0002{}", "ab".repeat(16))
+        );
+        let routed = Routed {
+            source: NodeId::from_bytes([1; 32]),
+            target: NodeId::from_bytes([2; 32]),
+            lane: Lane::Kv,
+            trail: [NodeId::from_bytes([3; 32])].into(),
+            body: [9, 8, 7].into(),
+        };
+        let (one, two, three) = ("01".repeat(32), "02".repeat(32), "03".repeat(32));
+        assert_eq!(
+            hex(&wire::encode(&Message::Routed(routed))),
+            alloc::format!("03{one}{two}0101{three}03090807")
+        );
+        assert_eq!(hex(&wire::encode(&Message::Signal([5].into()))), "020105");
+    }
+
+    #[test]
+    fn nothing_from_outside_panics() {
+        let mut rng = Rng::from_seed([3; 32]);
+        for length in 0..2000usize {
+            let mut bytes: Vec<u8> = Vec::new();
+            while bytes.len() < length % 200 {
+                bytes.extend(rng.bytes::<8>());
+            }
+            // The first byte names a kind that exists.
+            if let Some(first) = bytes.first_mut() {
+                *first %= 4;
+            }
+            let _ = wire::decode::<Message>(&bytes);
+        }
+    }
+}

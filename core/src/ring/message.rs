@@ -71,3 +71,10 @@ pub(crate) struct Update {
     /// There for all who live.
     pub(crate) record: Option<Record>,
 }
+
+#[cfg(test)]
+impl Message {
+    pub(crate) const fn stabilize(ring: RingId) -> Self {
+        Self::Stabilize { ring }
+    }
+}
