@@ -9,6 +9,7 @@
 //!   |  === Forward(to) / Deliver(from) === Gone(peer)
 //! ```
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -27,7 +28,7 @@ const ATTACH_CONTEXT: &[u8] = b"roundelay attach 1";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToRelay {
     /// The answer to the challenge.
-    Attach(Attach),
+    Attach(Box<Attach>),
     /// Hand the body that follows to a peer.
     Forward {
         /// The peer.

@@ -91,8 +91,11 @@ impl Assembly {
         count: u16,
         body: &[u8],
     ) -> Result<Option<Vec<u8>>, DecodeError> {
-        let count = usize::from(count);
-        if count < 2 || count > MESSAGE_LEN_MAX.div_ceil(BODY_LEN_MAX) || body.len() > BODY_LEN_MAX
+        let (index, count) = (usize::from(index), usize::from(count));
+        if index >= count
+            || count < 2
+            || count > MESSAGE_LEN_MAX.div_ceil(BODY_LEN_MAX)
+            || body.len() > BODY_LEN_MAX
         {
             return Err(DecodeError);
         }
@@ -103,10 +106,7 @@ impl Assembly {
         if partial.parts.len() != count {
             return Err(DecodeError);
         }
-        let part = partial
-            .parts
-            .get_mut(usize::from(index))
-            .ok_or(DecodeError)?;
+        let part = partial.parts.get_mut(index).ok_or(DecodeError)?;
         if part.is_none() {
             *part = Some(body.to_vec());
             partial.missing -= 1;
@@ -147,7 +147,8 @@ mod tests {
             else {
                 panic!("a fragment")
             };
-            done = done.or(assembly.add(message, index, count, body).unwrap());
+            let added = assembly.add(message, index, count, body).unwrap();
+            done = done.or(added);
         }
         assert_eq!(done, Some(message));
     }

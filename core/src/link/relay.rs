@@ -109,7 +109,7 @@ impl Relays {
                     let words = words(&relay.url, Refusal::Version);
                     self.events.push_back(RelayEvent::Trouble(words));
                 }
-                let attach = Attach::new(nonce, &me.identity, &me.record, &me.network);
+                let attach = Attach::new(nonce, &me.identity, &me.record, &me.network).into();
                 Some((Lane::Control, ToRelay::Attach(attach).encode()))
             }
             FromRelay::Welcome { member } => {

@@ -172,7 +172,7 @@ impl Checker {
         let views = self.views.entry(location.slot).or_default();
         let seen = views
             .entry(location.view)
-            .or_insert((location.voters.clone(), world.now));
+            .or_insert_with(|| (location.voters.clone(), world.now));
         if seen.0 != location.voters {
             let (slot, view) = (location.slot, location.view);
             let (here, there) = (location.voters, seen.0.clone());

@@ -5,7 +5,8 @@
 //! `ROUNDELAY_TRACE=1` showing what happens.
 
 // A test binary has no outside: `pub` here means between its files.
-#![allow(unreachable_pub)]
+// It measures its own time, which no node ever sees.
+#![allow(unreachable_pub, clippy::disallowed_types)]
 
 mod checker;
 mod disk;
