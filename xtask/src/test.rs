@@ -107,6 +107,22 @@ const SUITES: &[Suite] = &[
         binary: false,
         browsers: false,
     },
+    Suite {
+        name: "browsers",
+        about: "pages in real browsers, with a relay and two nodes",
+        work: Work::Cargo(&[&[
+            "test",
+            "-p",
+            "roundelay",
+            "--test",
+            "browser",
+            "--",
+            "--nocapture",
+        ]]),
+        env: &[],
+        binary: true,
+        browsers: true,
+    },
 ];
 
 /// Runs the suites and counts them; says whether all passed.

@@ -60,7 +60,7 @@ impl Checker {
     }
 
     pub fn on_reply(&mut self, world: &World, index: usize, call: &Call, reply: &Reply) {
-        self.observe(world, index, &call.key);
+        self.observe_all(world);
         match reply {
             Reply::Written { version, copies } => {
                 let deleted = call.action == Action::Delete;
