@@ -52,6 +52,12 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// The binary under test: `ROUNDELAY_BIN`, else the one that Cargo built.
+pub(crate) fn binary() -> PathBuf {
+    let built = env!("CARGO_BIN_EXE_roundelay");
+    std::env::var_os("ROUNDELAY_BIN").map_or_else(|| built.into(), PathBuf::from)
+}
+
 /// A process, killed at the end of the test.
 pub(crate) struct Process {
     child: Child,
@@ -62,7 +68,7 @@ impl Process {
     /// Starts the binary; what it says goes to a file.
     pub(crate) fn start(args: &[&str], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_roundelay"))
+        let child = Command::new(binary())
             .args(args)
             .env_clear()
             .env("ROUNDELAY_LOG", "info,roundelay=debug")
