@@ -2,7 +2,7 @@
 //!
 //! A request goes to a **coordinator**: a voter of the key's slot that serves
 //! it. A `quorum` write is acknowledged when a majority of the slot's
-//! [view](view) holds it durably; a `quorum` read asks a majority. Who votes
+//! view holds it durably; a `quorum` read asks a majority. Who votes
 //! is said by views alone, never by the ring. Values live in the driver's
 //! storage; only versions are held here.
 //!
