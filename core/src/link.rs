@@ -98,6 +98,8 @@ pub(crate) struct Links {
     /// Open driver links.
     lanes: BTreeMap<LinkId, Lanes>,
     watched: BTreeSet<NodeId>,
+    /// Peers whose silence is in question, until they are heard or given up.
+    doubted: BTreeSet<NodeId>,
     link_count: u64,
     pub(crate) outputs: VecDeque<Output>,
     events: VecDeque<LinkEvent>,
@@ -114,6 +116,7 @@ impl Links {
             peers: BTreeMap::new(),
             lanes: BTreeMap::new(),
             watched: BTreeSet::new(),
+            doubted: BTreeSet::new(),
             link_count: 0,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -236,6 +239,14 @@ impl Links {
         self.watched = peers;
     }
 
+    /// Asks a peer that does not answer the layer above, if a way to it is
+    /// open.
+    pub(crate) fn doubt(&mut self, peer: NodeId) {
+        if self.is_up(&peer) {
+            self.doubted.insert(peer);
+        }
+    }
+
     /// Hangs up on a peer that is dead to the ring.
     pub(crate) fn drop_dead(&mut self, is_dead: impl Fn(&NodeId) -> bool) {
         let dead: Vec<NodeId> = self
@@ -299,7 +310,12 @@ impl Links {
     }
 
     fn probe(&mut self, now: Now) {
-        for id in self.watched.clone() {
+        for id in self
+            .watched
+            .union(&self.doubted)
+            .copied()
+            .collect::<Vec<_>>()
+        {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
@@ -308,6 +324,7 @@ impl Links {
                 Probe::Ask => self.ping(&id, now),
                 Probe::GiveUp => {
                     self.counters.add("peer_silent");
+                    self.doubted.remove(&id);
                     self.end_peer(&id, DownCause::Silent);
                     if let Some(peer) = self.peers.get_mut(&id) {
                         peer.set_gone(now.mono);
@@ -320,7 +337,7 @@ impl Links {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let probes = self
             .watched
-            .iter()
+            .union(&self.doubted)
             .filter_map(|id| self.peers.get(id))
             .filter_map(Peer::probe_at);
         let record = |id: &NodeId| self.peers.get(id).map(|peer| &peer.record);

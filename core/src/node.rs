@@ -306,6 +306,7 @@ impl Node {
                 self.links.learn(&record, now.mono);
             }
             RingAction::Changed => self.on_ring_changed(now),
+            RingAction::Doubt { peer } => self.links.doubt(peer),
             RingAction::Differs { peer } => self.kvs.on_differs(peer),
             RingAction::Trouble(message) => {
                 self.outputs

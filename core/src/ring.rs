@@ -60,6 +60,8 @@ pub(crate) enum RingAction {
     Learn(Record),
     /// Members or neighbours changed.
     Changed,
+    /// A member does not answer: is a way to it open, and silent?
+    Doubt { peer: NodeId },
     /// A neighbour's digest of the layer above differs from this node's.
     Differs { peer: NodeId },
     /// Something a person should read.
@@ -255,7 +257,9 @@ impl Ring {
                 continue;
             }
             // No proof of death, for the way alone may be lost: passed over
-            // for a while, and asked again after that.
+            // for a while, and asked again after that. An open way that
+            // stays silent is another matter, which links look into.
+            self.actions.push_back(RingAction::Doubt { peer });
             self.counters.add("successor_unanswered");
             self.avoided.insert(peer, now + AVOID);
             self.successors.remove(&peer);

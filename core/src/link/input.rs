@@ -167,6 +167,7 @@ impl Links {
         };
         peer.heard_at = now.mono;
         peer.set_found();
+        self.doubted.remove(from);
         peer.traffic(kind).received += bytes.len() as u64;
         let Ok((frame, body)) = Frame::decode(bytes) else {
             self.counters.add("frame_malformed");
