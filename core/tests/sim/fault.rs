@@ -105,21 +105,32 @@ impl Breaker {
         }
     }
 
-    /// Voter A is down for a while; when it comes back, voter C loses its
-    /// disk, and starts anew under its old identity.
+    /// One voter is down for a while; when it comes back, another loses its
+    /// disk, and starts anew under its old identity. The third, who alone has
+    /// what was acknowledged meanwhile, may be gone for a moment, too.
     fn lose_disk(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
         if !is_whole(world) {
             return;
         }
-        let mut others: Vec<usize> = world.alive().map(|(index, _)| index).collect();
-        others.retain(|index| *index != 0 && world.processes[*index].class == Class::Durable);
-        let Some(away) = self.random.pick(&others) else {
-            return;
+        // Either the relay is away, and the third voter goes when it comes
+        // back; or a node is, and all the others stay.
+        let relay_away = self.random.chance(0.7);
+        let (away, loser) = if self.random.chance(0.5) {
+            (1, 2)
+        } else {
+            (2, 1)
         };
-        others.retain(|index| *index != away);
-        let Some(loser) = self.random.pick(&others) else {
-            return;
+        let (away, third) = if relay_away {
+            (0, Some(away))
+        } else {
+            (away, None)
         };
+        if [0, 1, 2]
+            .iter()
+            .any(|index| world.processes[*index].node.is_none())
+        {
+            return;
+        }
         workload.on_crash(away, checker);
         world.crash(away, true);
         let until = world.now + self.random.between(SECOND, 3 * SECOND);
@@ -134,6 +145,12 @@ impl Breaker {
         world.crash(loser, true);
         world.processes[loser].disk = Default::default();
         checker.disk_lost_at = Some(world.now);
+        if let Some(third) = third {
+            workload.on_crash(third, checker);
+            world.crash(third, true);
+            let back = world.now + self.random.between(SECOND, 3 * SECOND);
+            self.down.push((third, back));
+        }
         world.start(away);
         world.start(loser);
         self.next_at = world.now + 6 * SECOND;

@@ -82,6 +82,12 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     let first_fault = 4 * SECOND;
     let mut breaker = Breaker::new(scenario.faults, 6, first_fault, random);
     world.add(Class::Durable, 0);
+    if scenario.faults == Faults::LostDisk {
+        // The first three, in the order of their numbers, are the voters.
+        world.add(Class::Durable, 0);
+        world.add(Class::Durable, 0);
+        joins.retain(|(_, class)| *class == Class::Transient);
+    }
     while world.now < scenario.duration || !breaker.is_idle() {
         joins.retain(|(at, class)| {
             let due = *at <= world.now;
