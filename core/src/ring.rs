@@ -345,11 +345,12 @@ impl Ring {
         }
     }
 
-    /// The first member at or after a position, as far as this node knows.
-    pub(crate) fn successor_of(&self, position: &NodeId) -> NodeId {
+    /// The first member after one that joins, as far as this node knows. One
+    /// that joins may have been a member before, and still be taken for one.
+    fn successor_of(&self, joiner: &NodeId) -> NodeId {
         let others = self.members.alive().map(|(id, _)| *id);
-        let all = others.chain([self.own_id]);
-        all.min_by_key(|id| position.distance_to(id))
+        let all = others.chain([self.own_id]).filter(|id| id != joiner);
+        all.min_by_key(|id| joiner.distance_to(id))
             .unwrap_or(self.own_id)
     }
 
