@@ -466,7 +466,6 @@ async fn a_dropped_wait_loses_nothing() {
 
 /// Takes 15 s, all of it ICE's: core's own probes end a dead link long before.
 #[tokio::test]
-#[ignore = "waits 15 s for ICE to give up"]
 async fn a_peer_that_vanishes_is_noticed() {
     let link = LinkId(1);
     let mut bench = Bench::connected([LOCALHOST, LOCALHOST], link).await;
