@@ -64,6 +64,10 @@ enum Phase {
 }
 
 impl Changes {
+    fn active(&mut self, id: u64) -> Option<&mut Change> {
+        self.active.as_mut().filter(|change| change.id == id)
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let active = self.active.as_ref();
         let active = active.map(|change| change.resend_at.min(change.deadline));
@@ -235,7 +239,7 @@ impl Kvs {
             }
             ViewMessage::Rejected { change, promised } => {
                 self.changes.round = self.changes.round.max(promised.round);
-                if self.is_active(change) {
+                if self.changes.active(change).is_some() {
                     self.exchange_views(from);
                     self.end_change(PAUSE, now);
                 }
@@ -259,12 +263,7 @@ impl Kvs {
     }
 
     fn on_learned(&mut self, from: NodeId, id: u64, now: Now) {
-        let Some(change) = self
-            .changes
-            .active
-            .as_mut()
-            .filter(|change| change.id == id)
-        else {
+        let Some(change) = self.changes.active(id) else {
             return;
         };
         if matches!(change.phase, Phase::Learning(candidate) if candidate == from) {
@@ -280,12 +279,7 @@ impl Kvs {
         known: Vec<(SlotSet, Ballot, View)>,
         now: Now,
     ) {
-        let Some(change) = self
-            .changes
-            .active
-            .as_mut()
-            .filter(|change| change.id == id)
-        else {
+        let Some(change) = self.changes.active(id) else {
             return;
         };
         let Phase::Preparing { promised, accepted } = &mut change.phase else {
@@ -314,12 +308,7 @@ impl Kvs {
     }
 
     fn on_accepted(&mut self, from: NodeId, (id, ballot): (u64, Ballot), now: Now) {
-        let Some(change) = self
-            .changes
-            .active
-            .as_mut()
-            .filter(|change| change.id == id)
-        else {
+        let Some(change) = self.changes.active(id) else {
             return;
         };
         let Phase::Accepting(accepted) = &mut change.phase else {
@@ -346,13 +335,6 @@ impl Kvs {
             self.send(member, Lane::Control, message);
         }
         self.end_change(Duration::ZERO, now);
-    }
-
-    fn is_active(&self, id: u64) -> bool {
-        self.changes
-            .active
-            .as_ref()
-            .is_some_and(|change| change.id == id)
     }
 
     fn end_change(&mut self, pause: Duration, now: Now) {
