@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use self::message::{Message, Routed};
 use self::start::{Memory, Start};
 use crate::config::{Config, ConfigError};
-use crate::counter::Counters;
+use crate::counter::{Counters, Traffic};
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
@@ -41,6 +41,7 @@ pub struct Node {
     kvs: Kvs,
     /// The neighbour through which a peer without a path was heard last.
     returns: BTreeMap<NodeId, NodeId>,
+    traffic: Traffic,
     /// What was kept last, so that only changes are.
     kept: Option<Memory>,
     request_count: u64,
@@ -83,6 +84,7 @@ impl Node {
             config,
             start: Some(start),
             returns: BTreeMap::new(),
+            traffic: Traffic::default(),
             kept: None,
             request_count: 0,
             outputs,
@@ -168,7 +170,10 @@ impl Node {
         match input {
             Input::Stored { token, result } => self.on_stored(token, result, now),
             _ if self.start.is_some() => {}
-            Input::Frame { link, bytes } => self.links.on_frame(link, &bytes, now),
+            Input::Frame { link, bytes } => {
+                self.traffic.add_in(bytes.len());
+                self.links.on_frame(link, &bytes, now);
+            }
             Input::Drained { link, lane, bytes } => self.links.on_drained(link, lane, bytes),
             Input::LinkUp { link } => self.links.on_up(link, now),
             Input::LinkDown { link, reason } => self.links.on_down(link, &reason, now.mono),
@@ -188,6 +193,9 @@ impl Node {
             return output;
         }
         if let Some(output) = self.links.outputs.pop_front() {
+            if let Output::Send { bytes, .. } = &output {
+                self.traffic.add_out(bytes.len());
+            }
             return output;
         }
         if self.start.is_some() {
@@ -207,7 +215,8 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Status {
         let counters = [
-            self.counters.iter().collect::<Vec<_>>(),
+            self.traffic.named().to_vec(),
+            self.counters.iter().collect(),
             self.links.counters.iter().collect(),
             self.ring.counters.iter().collect(),
             self.kvs.counters.iter().collect(),

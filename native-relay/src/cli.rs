@@ -17,6 +17,7 @@ use roundelay_core::kvs::{Key, KeyError};
 
 pub use self::commands::run;
 pub use self::serving::{NodeArgs, RelayArgs};
+use crate::bench::BenchCommand;
 
 /// How the process exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub enum Command {
     Relay(RelayArgs),
     /// Be a headless durable member with a local HTTP API.
     Node(NodeArgs),
+    /// Measure links and rings on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Use a running node.
     #[command(flatten)]
     Client(ClientCommand),

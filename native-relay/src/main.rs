@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use roundelay::cli::{self, Command, Exit};
 use roundelay::config::{ConfigError, NodeConfig, RelayConfig};
-use roundelay::{RunError, node, relay};
+use roundelay::{RunError, bench, node, relay};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,13 +15,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    if let Err(error) = start_log(cli.log.as_deref()) {
+    let measures = matches!(cli.command, Command::Bench(_));
+    let default = if measures { "warn" } else { "info" };
+    if let Err(error) = start_log(cli.log.as_deref(), default) {
         eprintln!("roundelay: --log: {error}; try info, or roundelay=debug");
         return Exit::Usage.into();
     }
     let exit = match cli.command {
         Command::Relay(args) => serve(args.config(), relay),
         Command::Node(args) => serve(args.config(), node),
+        Command::Bench(command) => bench::run(command),
         Command::Client(command) => cli::run(command),
         Command::Completions { shell } => {
             cli::print_completions(shell);
@@ -87,10 +90,13 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 /// Logs to stderr: stdout is for what was asked for.
-fn start_log(filter: Option<&str>) -> Result<(), tracing_subscriber::filter::ParseError> {
+fn start_log(
+    filter: Option<&str>,
+    default: &str,
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = match filter {
         Some(filter) => filter.parse()?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -43,6 +43,7 @@ pub(crate) struct Member {
 /// A member under its driver.
 #[derive(Debug)]
 pub(crate) struct Driven {
+    pub(crate) id: NodeId,
     pub(crate) handle: Handle,
     task: JoinHandle<()>,
 }
@@ -89,6 +90,7 @@ impl Member {
 
     /// Starts its driver.
     pub(crate) fn drive(self, direct: DirectLinks, own_relay: Option<OwnRelay>) -> Driven {
+        let id = self.node.id();
         let driver = Driver::new(Parts {
             node: self.node,
             storage: self.storage,
@@ -98,6 +100,7 @@ impl Member {
             commands: self.commands,
         });
         Driven {
+            id,
             handle: self.handle,
             task: tokio::spawn(driver.run()),
         }

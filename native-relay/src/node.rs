@@ -9,7 +9,7 @@ use crate::config::{NodeConfig, RelayUrl};
 use crate::error::RunError;
 use crate::link::direct::DirectLinks;
 use crate::listen;
-use crate::member::{Member, Settings};
+use crate::member::{Driven, Member, Settings};
 
 /// What a node listens on.
 #[derive(Debug)]
@@ -45,6 +45,30 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let udp = listeners.direct.local_addr();
+    let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
+    let relays = relays.join(" ");
+    let http = listeners.http.zip(config.http.clone());
+    let driven = start(config, listeners.direct)?;
+    let id = driven.id;
+    match http {
+        Some((listener, http)) => {
+            let address = listener.local_addr()?;
+            tracing::info!(%udp, "node {id}, http://{address}, relays: {relays}");
+            api::serve(listener, driven.handle.clone(), http.options, shutdown).await?;
+        }
+        None => {
+            tracing::info!(%udp, "node {id}, no HTTP API, relays: {relays}");
+            shutdown.await;
+        }
+    }
+    tracing::info!("leaving the ring");
+    driven.leave().await;
+    Ok(())
+}
+
+/// Starts a node's driver on the current runtime, without an HTTP API.
+pub(crate) fn start(config: NodeConfig, direct: DirectLinks) -> Result<Driven, RunError> {
     let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
     let entry = match (config.new_ring, relays.is_empty()) {
         (true, _) => RingEntry::Renew,
@@ -54,32 +78,9 @@ pub async fn run(
     let settings = Settings {
         network: config.network,
         name: config.name,
-        relays: relays.clone(),
+        relays,
         entry,
         data_dir: config.data_dir.as_deref(),
     };
-    let member = Member::open(settings, Clock::start())?;
-    let id = member.id();
-    let http = match (listeners.http, config.http) {
-        (Some(listener), Some(http)) => Some((listener, http.options)),
-        _ => None,
-    };
-    let udp = listeners.direct.local_addr();
-    match &http {
-        Some((listener, _)) => {
-            let address = listener.local_addr()?;
-            tracing::info!(%udp, "node {id}, http://{address}, relays: {}", relays.join(" "));
-        }
-        None => tracing::info!(%udp, "node {id}, no HTTP API, relays: {}", relays.join(" ")),
-    }
-    let driven = member.drive(listeners.direct, None);
-    match http {
-        Some((listener, options)) => {
-            api::serve(listener, driven.handle.clone(), options, shutdown).await?;
-        }
-        None => shutdown.await,
-    }
-    tracing::info!("leaving the ring");
-    driven.leave().await;
-    Ok(())
+    Ok(Member::open(settings, Clock::start())?.drive(direct, None))
 }

@@ -1,0 +1,165 @@
+//! `roundelay bench`: figures of links and rings, taken on this machine.
+//!
+//! Each command makes what it measures, of this very binary, and ends it
+//! afterwards; only `kv --node` measures a ring that is there. Client and
+//! members share the processors, as they do in the figures of others that
+//! BENCHMARKS.md names.
+
+mod idle;
+mod join;
+mod kv;
+mod link;
+mod load;
+mod local;
+mod report;
+mod ring;
+mod usage;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use roundelay_core::kvs::Mode;
+
+use self::report::Report;
+use crate::cli::Exit;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Direct links of this process: set-up, round trip, goodput, memory.
+    Link(ReportArgs),
+    /// Puts and gets, in a closed loop: by HTTP on a ring of a relay and two
+    /// nodes of their own processes, which is started for it.
+    Kv(KvArgs),
+    /// From the start of a node's task to its first get of a key that is there.
+    Join(JoinArgs),
+    /// What a ring costs that does nothing: messages, bytes, processor, memory.
+    Idle(IdleArgs),
+}
+
+/// How figures are told.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReportArgs {
+    /// Print one JSON object for each figure.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The flags of `roundelay bench kv`.
+#[derive(Debug, Args)]
+pub struct KvArgs {
+    /// Measure running nodes by their HTTP APIs instead; repeatable.
+    #[arg(long = "node", value_name = "URL", conflicts_with_all = ["in_process", "disk"])]
+    nodes: Vec<String>,
+    /// Run the members in this process and call them without HTTP.
+    #[arg(long)]
+    in_process: bool,
+    /// Keep the members' records below this directory, synced; in memory when
+    /// absent.
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
+    /// How many requests are under way at once; a list.
+    #[arg(long, value_name = "COUNT", default_value = "1,64", value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    in_flight: Vec<u16>,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    size: u32,
+    /// How many keys there are.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    keys: u32,
+    /// How long each phase lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: u16,
+    /// How often all phases are gone through; the medians are told.
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// What the calls promise.
+    #[arg(long, value_parser = ["one", "quorum"], default_value = "quorum")]
+    mode: String,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// The flags of `roundelay bench join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Members of the ring that is joined, its relay among them.
+    #[arg(long, value_name = "COUNT", default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    members: u16,
+    /// How many nodes join it, one after the other.
+    #[arg(long, value_name = "COUNT", default_value_t = 20,
+        value_parser = clap::value_parser!(u16).range(1..=200))]
+    joins: u16,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// The flags of `roundelay bench idle`.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// Members of the ring, its relay among them, each a process.
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    members: u16,
+    /// How long to look on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: u16,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Why there are no figures. The words say what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// A process, file or socket cannot be had.
+    #[error("cannot measure: {0}")]
+    System(#[from] std::io::Error),
+    /// A member cannot start.
+    #[error(transparent)]
+    Start(#[from] crate::error::RunError),
+    /// Something did not come about in time.
+    #[error("waited {0:?} in vain for {1}; is the machine overloaded?")]
+    Waited(Duration, &'static str),
+    /// A member does not answer as it should.
+    #[error("{0}")]
+    Answer(String),
+}
+
+/// Measures, and prints what was found.
+#[must_use]
+pub fn run(command: BenchCommand) -> Exit {
+    let measured = match command {
+        BenchCommand::Link(args) => link::measure(&Report::new(args.json)),
+        BenchCommand::Kv(args) => kv::measure(&args, &Report::new(args.report.json)),
+        BenchCommand::Join(args) => join::measure(&args, &Report::new(args.report.json)),
+        BenchCommand::Idle(args) => idle::measure(&args, &Report::new(args.report.json)),
+    };
+    match measured {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("roundelay: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+fn mode(text: &str) -> Mode {
+    match text {
+        "one" => Mode::One,
+        _ => Mode::Quorum,
+    }
+}
+
+/// One thread: what is measured has the other processors.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build()
+}
