@@ -215,23 +215,27 @@ impl Driver {
         }
     }
 
-    /// Does what is due on direct links, and hands what happened there to
-    /// core; tells whether anything did.
+    /// Hands what happened on direct links to core; where nothing did, sends
+    /// what waits, and does what is due. Tells whether anything happened.
     fn drain_direct(&mut self) -> bool {
         let Some(direct) = &mut self.direct else {
             return false;
         };
-        direct.flush();
-        let now = self.moment.instant;
-        if direct.poll_timeout().is_some_and(|at| at <= now) {
-            direct.handle_timeout(now);
-        }
         let mut happened = false;
         while let Some(event) = direct.poll_event() {
             happened = true;
             self.node.handle_input(input_of(event), self.moment.now);
         }
-        happened
+        if happened {
+            // First core's answers: they leave together with what waits.
+            return true;
+        }
+        direct.flush();
+        let now = self.moment.instant;
+        if direct.poll_timeout().is_some_and(|at| at <= now) {
+            direct.handle_timeout(now);
+        }
+        direct.has_events()
     }
 
     fn on_completed(&mut self, completed: Completed) {

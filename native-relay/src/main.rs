@@ -59,7 +59,12 @@ fn node(config: NodeConfig) -> Exit {
 }
 
 fn run(serving: impl Future<Output = Result<(), RunError>>) -> Exit {
-    let runtime = tokio::runtime::Runtime::new().map_err(RunError::from);
+    // One thread: nearly all work is that of one task, and a hand-over to
+    // another thread and back costs a request more than it can win there.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::from);
     match runtime.and_then(|runtime| runtime.block_on(serving)) {
         Ok(()) => Exit::Done,
         Err(error) => {

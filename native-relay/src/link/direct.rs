@@ -171,8 +171,9 @@ impl DirectLinks {
         self.socket.ready().await
     }
 
-    /// Receives what the socket has, a bounded amount at a time, and sends
-    /// what that leads to.
+    /// Receives what the socket has, a bounded amount at a time. Most of what
+    /// that leads to, acknowledgements above all, leaves with the next
+    /// [`DirectLinks::flush`], beside the answers to what has come.
     pub fn receive(&mut self, now: Instant) {
         let mut inbox = std::mem::take(&mut self.inbox);
         for _ in 0..MAX_RECEIVES {
@@ -185,7 +186,11 @@ impl DirectLinks {
         }
         self.inbox = inbox;
         self.now = now;
-        self.flush();
+        for link in &self.dirty {
+            if let Some(connection) = self.links.get_mut(link) {
+                connection.read(&mut self.events);
+            }
+        }
     }
 
     fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], now: Instant) {
@@ -206,8 +211,7 @@ impl DirectLinks {
                 // lets the sender stand idle meanwhile.
                 self.socket.flush();
             }
-            Due::Soon => self.dirty.push(link),
-            Due::Noted => {}
+            Due::Soon => self.mark(link),
         }
     }
 
@@ -298,9 +302,16 @@ impl DirectLinks {
         if let Some(connection) = self.links.get_mut(&link) {
             connection.send(lane, bytes);
             self.now = now;
-            if self.dirty.last() != Some(&link) {
-                self.dirty.push(link);
-            }
+            self.mark(link);
+        }
+    }
+
+    /// The link gets a turn with the next flush.
+    fn mark(&mut self, link: LinkId) {
+        if let Some(connection) = self.links.get_mut(&link)
+            && !std::mem::replace(&mut connection.marked, true)
+        {
+            self.dirty.push(link);
         }
     }
 
@@ -334,8 +345,14 @@ impl DirectLinks {
         self.events.pop_front()
     }
 
-    /// Sends what waits. Every other method but [`DirectLinks::send`] ends
-    /// with it.
+    /// Whether [`DirectLinks::poll_event`] has something to tell.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Sends what waits. Every other method but [`DirectLinks::send`] and
+    /// [`DirectLinks::receive`] ends with it.
     pub fn flush(&mut self) {
         let now = self.now;
         for link in std::mem::take(&mut self.dirty) {

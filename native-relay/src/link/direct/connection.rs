@@ -63,8 +63,6 @@ pub(super) enum Due {
     Now,
     /// After the burst.
     Soon,
-    /// It has said so before.
-    Noted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +114,8 @@ pub(super) struct Connection {
     lost: bool,
     deadline: Option<Instant>,
     fed: usize,
+    /// Its owner has noted that it wants a turn.
+    pub(super) marked: bool,
     described: bool,
     candidates: usize,
     /// Candidates that came before the description they belong to.
@@ -157,6 +157,7 @@ impl Connection {
             lost: false,
             deadline: None,
             fed: 0,
+            marked: false,
             described: false,
             candidates: 0,
             early: Vec::new(),
@@ -285,10 +286,8 @@ impl Connection {
         // a message that comes in before it has raised their opening.
         if self.phase == Phase::Opening || self.fed >= MAX_FED {
             Due::Now
-        } else if self.fed == 1 {
-            Due::Soon
         } else {
-            Due::Noted
+            Due::Soon
         }
     }
 
@@ -351,6 +350,13 @@ impl Connection {
         matches!(self.phase, Phase::Closing(_))
     }
 
+    /// Takes out what has come, and sends nothing.
+    pub(super) fn read(&mut self, events: &mut VecDeque<DirectEvent>) {
+        while let Some(message) = self.rtc.get_mut().poll_read() {
+            self.on_message(message.message, events);
+        }
+    }
+
     /// Drains and feeds until nothing moves any more.
     pub(super) fn turn(
         &mut self,
@@ -359,6 +365,7 @@ impl Connection {
         events: &mut VecDeque<DirectEvent>,
     ) -> Verdict {
         self.fed = 0;
+        self.marked = false;
         self.hand_over(now);
         loop {
             self.write(now, wire);
