@@ -246,6 +246,9 @@ impl Kvs {
             }
             ViewMessage::Known { views, answer } => {
                 let news = self.learn_views(&views);
+                if news {
+                    self.clients.hurry(now.mono);
+                }
                 if answer {
                     let (views, answer) = (self.views.known(), false);
                     let message = ViewMessage::Known { views, answer };
@@ -256,6 +259,7 @@ impl Kvs {
             }
             ViewMessage::Chosen { views } => {
                 if self.learn_views(&views) {
+                    self.clients.hurry(now.mono);
                     self.review(now);
                 }
             }

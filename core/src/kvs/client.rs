@@ -57,6 +57,14 @@ impl Clients {
             .min()
     }
 
+    /// Views are known that were not: who waits for one waits no longer.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let waiting = self.requests.values_mut();
+        for request in waiting.filter(|request| request.target.is_none() && !request.in_hand) {
+            request.retry_at = request.retry_at.min(now);
+        }
+    }
+
     fn remove(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         self.by_message.remove(&request.message);

@@ -103,6 +103,11 @@ impl Ring {
         let ring = neighbours.ring;
         self.send(peer, Message::Notify { ring });
         self.exchange(peer, ring);
+        // Before all that a changed ring leads to: nothing can be read until
+        // this is answered.
+        if neighbours.views != self.views {
+            self.actions.push_back(RingAction::Differs { peer });
+        }
         self.changed(now);
     }
 
