@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "browser/faults.rs"]
+mod faults;
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 
@@ -107,6 +109,10 @@ impl<'a> Page<'a> {
             links.len() == count && links.iter().all(Link::is_direct)
         });
         println!("{} had {count} direct links {took:?} later", self.name);
+    }
+
+    fn close(self) {
+        self.tab.close();
     }
 
     fn screenshot(&self) {
