@@ -68,6 +68,8 @@ pub(crate) enum KvsAction {
     },
     /// Read or commit.
     Store { token: u64, op: StoreOp },
+    /// A member does not answer: does it live?
+    Doubt { peer: NodeId },
     /// A request of this node's own callers has ended.
     Reply { request: RequestId, reply: Reply },
 }
@@ -290,6 +292,11 @@ impl Kvs {
             self.actions
                 .push_back(KvsAction::Send { to, lane, message });
         }
+    }
+
+    /// Has it found out whether a member lives that should have answered.
+    fn doubt(&mut self, peer: NodeId) {
+        self.actions.push_back(KvsAction::Doubt { peer });
     }
 
     fn new_id(&mut self) -> u64 {

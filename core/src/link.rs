@@ -239,8 +239,8 @@ impl Links {
         self.watched = peers;
     }
 
-    /// Asks a peer that does not answer the layer above, if a way to it is
-    /// open.
+    /// Asks a peer at once whether it lives, if a way to it is open: it does
+    /// not answer the layer above, or something else says that it may be gone.
     pub(crate) fn doubt(&mut self, peer: NodeId) {
         if self.is_up(&peer) {
             self.doubted.insert(peer);
@@ -319,7 +319,7 @@ impl Links {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
-            match peer.probe(now.mono) {
+            match peer.probe(self.doubted.contains(&id), now.mono) {
                 Probe::Rest => {}
                 Probe::Ask => self.ping(&id, now),
                 Probe::GiveUp => {
@@ -335,11 +335,10 @@ impl Links {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let probes = self
-            .watched
-            .union(&self.doubted)
-            .filter_map(|id| self.peers.get(id))
-            .filter_map(Peer::probe_at);
+        let probes = self.watched.union(&self.doubted).filter_map(|id| {
+            let doubted = self.doubted.contains(id);
+            self.peers.get(id)?.probe_at(doubted)
+        });
         let record = |id: &NodeId| self.peers.get(id).map(|peer| &peer.record);
         let direct = self.directs.poll_timeout(&self.me, record);
         [
@@ -416,6 +415,7 @@ impl Links {
                 self.events.push_back(LinkEvent::Changed);
             }
             peer.rest();
+            self.doubted.remove(id);
             self.events.push_back(LinkEvent::Down { peer: *id, cause });
         }
     }
@@ -457,11 +457,14 @@ impl Links {
                         peer.set_found();
                     }
                 }
-                RelayEvent::Lost { link } => {
+                RelayEvent::Lost { link, member } => {
                     self.lanes.remove(&link);
                     self.counters.add("relay_lost");
                     for peer in self.circuits.close_via(link) {
                         self.settle_down(&peer, DownCause::Lost);
+                    }
+                    if let Some(member) = member {
+                        self.doubt(member);
                     }
                 }
                 RelayEvent::Trouble(words) => self.events.push_back(LinkEvent::Trouble(words)),

@@ -324,6 +324,7 @@ impl Node {
                 let ring = ring.tag();
                 self.send(to, lane, Message::Kvs { ring, message }, now);
             }
+            KvsAction::Doubt { peer } => self.links.doubt(peer),
             KvsAction::Store { token, op } => {
                 self.outputs.push_back(Output::Store { token, op });
             }

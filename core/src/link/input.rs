@@ -159,6 +159,8 @@ impl Links {
             peer.set_gone(now);
         }
         self.report_down(peer, DownCause::Closed);
+        // A direct link may be open still, to a peer that was killed.
+        self.doubt(*peer);
     }
 
     fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {
