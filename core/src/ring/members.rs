@@ -168,8 +168,11 @@ impl Members {
         self.members.get(id).map(|member| member.update(*id))
     }
 
+    /// Those who live, for all that is known. The others are remembered for
+    /// the sake of the table alone.
     pub(super) fn status(&self) -> impl Iterator<Item = MemberStatus> + '_ {
-        self.members.iter().map(|(id, member)| MemberStatus {
+        let living = self.members.iter().filter(|(_, member)| member.lives());
+        living.map(|(id, member)| MemberStatus {
             id: *id,
             name: member
                 .record
@@ -187,14 +190,17 @@ impl Members {
 
 impl Member {
     fn update(&self, id: NodeId) -> Update {
-        let lives = matches!(self.state, MemberState::Alive | MemberState::Suspect);
         Update {
             id,
             epoch: self.epoch,
             incarnation: self.incarnation,
             state: self.state,
-            record: self.record.clone().filter(|_| lives),
+            record: self.record.clone().filter(|_| self.lives()),
         }
+    }
+
+    const fn lives(&self) -> bool {
+        matches!(self.state, MemberState::Alive | MemberState::Suspect)
     }
 }
 
