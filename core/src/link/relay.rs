@@ -246,3 +246,39 @@ impl Relay {
 fn words(url: &str, refusal: Refusal) -> String {
     format!("relay {url} refuses this node: {refusal}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_relay_is_dialled_for_ever_after_pauses_that_grow_and_differ() {
+        let mut now = Instant::default();
+        let mut relays = Relays::new(&["ws://relay.example/ws".into()], now);
+        let mut rng = Rng::from_seed([7; 32]);
+        let mut outputs = VecDeque::new();
+        let mut pauses = Vec::new();
+        for number in 0..1000 {
+            relays.on_timeout(&mut rng, now, || LinkId(number), &mut outputs);
+            let dialled = outputs.pop_front();
+            assert!(
+                matches!(dialled, Some(Output::Dial { link: LinkId(link), .. }) if link == number)
+            );
+            relays.on_down(LinkId(number), "refused", &mut rng, now);
+            let due = relays.poll_timeout().unwrap();
+            pauses.push(due.since(now));
+            now = due;
+        }
+        assert!(pauses[0] >= PAUSE_MIN / 2 && pauses[0] <= PAUSE_MIN);
+        assert!(pauses[1] >= PAUSE_MIN && pauses[1] <= PAUSE_MIN * 2);
+        let late = pauses.split_off(10);
+        assert!(
+            late.iter()
+                .all(|pause| (PAUSE_MAX / 2..=PAUSE_MAX).contains(pause))
+        );
+        assert!(late.windows(2).any(|pair| pair[0] != pair[1]));
+        let troubles = relays.events.iter();
+        let troubles = troubles.filter(|event| matches!(event, RelayEvent::Trouble(_)));
+        assert_eq!(troubles.count(), 1, "said once");
+    }
+}

@@ -129,68 +129,77 @@ fn assert_none_lost(when: &str, ring: &Ring, pages: &[&Page<'_>]) {
     println!("{when}: read everywhere in {:?}", start.elapsed());
 }
 
-#[test]
-fn no_key_is_lost_and_nobody_stops_when_pages_close_and_processes_are_killed() {
-    let _alone = alone();
-    let mut ring = start_ring();
-    let chromium = Browser::start(Kind::Chromium, ring.dir.path());
-
-    let first = Page::join("closed-a", &chromium, &ring);
-    let second = Page::join("closed-b", &chromium, &ring);
+/// Pages that put all keys, and close.
+fn close_pages(ring: &Ring, browser: &Browser) {
+    let first = Page::join("closed-a", browser, ring);
+    let second = Page::join("closed-b", browser, ring);
     first.put_range(0, KEYS / 2);
     second.put_range(KEYS / 2, KEYS);
     first.close();
     second.close();
-    assert_none_lost("both pages closed", &ring, &[]);
+    assert_none_lost("both pages closed", ring, &[]);
     ring.wait_whole();
+}
 
-    let first = Page::join("faults-a", &chromium, &ring);
-    let second = Page::join("faults-b", &chromium, &ring);
-    // The relay's member, two nodes, and the other page.
-    let settle = || [&first, &second].map(|page| page.wait_all_direct(4));
-    settle();
+/// The relay's member, two nodes, and the other page.
+fn wait_all_direct(pages: &[&Page<'_>; 2]) {
+    for page in pages {
+        page.wait_all_direct(4);
+    }
+}
 
-    ring.members[1].kill_9();
-    let left = [0, 2].map(|index| Caller::Node(&ring.members[index]));
-    let [relay, node] = left;
-    go_on(
-        "node-killed",
-        &[Caller::Page(&first), Caller::Page(&second), relay, node],
-    );
-    ring.members[1].start();
-    ring.wait_whole();
-    assert_none_lost("the node is back", &ring, &[&first, &second]);
-    settle();
-
-    ring.members[0].kill_9();
-    let left = [1, 2].map(|index| Caller::Node(&ring.members[index]));
-    let [one, two] = left;
-    go_on(
-        "relay-killed",
-        &[Caller::Page(&first), Caller::Page(&second), one, two],
-    );
-    for page in [&first, &second] {
+/// One member is killed; the pages and the other members go on, and it comes
+/// back.
+fn kill_one(when: &str, victim: usize, ring: &mut Ring, pages: &[&Page<'_>; 2]) {
+    wait_all_direct(pages);
+    ring.members[victim].kill_9();
+    let others = ring
+        .members
+        .iter()
+        .filter(|member| member.process.is_some());
+    let callers = pages.iter().map(|page| Caller::Page(page));
+    let callers: Vec<Caller<'_>> = callers.chain(others.map(Caller::Node)).collect();
+    go_on(when, &callers);
+    let relay_killed = victim == 0;
+    for page in pages.iter().filter(|_| relay_killed) {
         page.wait_relay(false);
     }
-    ring.members[0].start();
-    for page in [&first, &second] {
+    ring.members[victim].start();
+    for page in pages {
         page.wait_relay(true);
     }
     ring.wait_whole();
-    assert_none_lost("the relay is back", &ring, &[&first, &second]);
-    settle();
+    assert_none_lost(when, ring, pages);
+}
 
+/// All processes are killed and started again, while the pages stay.
+fn kill_all(ring: &mut Ring, pages: &[&Page<'_>; 2]) {
+    wait_all_direct(pages);
     for member in &mut ring.members {
         member.kill_9();
     }
-    for page in [&first, &second] {
+    for page in pages {
         page.wait_relay(false);
     }
     for member in &mut ring.members {
         member.start();
     }
     ring.wait_whole();
-    assert_none_lost("all are back", &ring, &[]);
-    settle();
-    assert_none_lost("all are back, with the pages", &ring, &[&first, &second]);
+    assert_none_lost("all killed", ring, &[]);
+    wait_all_direct(pages);
+    assert_none_lost("all killed, in pages", ring, pages);
+}
+
+#[test]
+fn no_key_is_lost_and_nobody_stops_when_pages_close_and_processes_are_killed() {
+    let _alone = alone();
+    let mut ring = start_ring();
+    let chromium = Browser::start(Kind::Chromium, ring.dir.path());
+    close_pages(&ring, &chromium);
+    let first = Page::join("faults-a", &chromium, &ring);
+    let second = Page::join("faults-b", &chromium, &ring);
+    let pages = [&first, &second];
+    kill_one("node-killed", 1, &mut ring, &pages);
+    kill_one("relay-killed", 0, &mut ring, &pages);
+    kill_all(&mut ring, &pages);
 }
