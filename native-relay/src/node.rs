@@ -1,6 +1,5 @@
 //! The headless node: a durable member with a local HTTP API.
 
-use roundelay_core::RingEntry;
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -26,10 +25,7 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be had.
     pub async fn bind(config: &NodeConfig) -> Result<Self, RunError> {
-        let http = match &config.http {
-            Some(http) => Some(listen::tcp("--http", http.listen).await?),
-            None => None,
-        };
+        let http = listen::http(&config.member).await?;
         let direct = listen::direct("--udp", config.udp)?;
         Ok(Self { http, direct })
     }
@@ -45,22 +41,18 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
-    let entry = match (config.new_ring, relays.is_empty()) {
-        (true, _) => RingEntry::Renew,
-        (false, true) => RingEntry::Begin,
-        (false, false) => RingEntry::Join,
-    };
+    let own = config.member;
+    let relays: Vec<String> = own.relays.iter().map(RelayUrl::to_string).collect();
     let settings = Settings {
         network: config.network,
-        name: config.name,
+        entry: own.entry(),
+        name: own.name,
         relays: relays.clone(),
-        entry,
-        data_dir: config.data_dir.as_deref(),
+        data_dir: own.data_dir.as_deref(),
     };
     let member = Member::open(settings, Clock::start())?;
     let id = member.id();
-    let http = match (listeners.http, config.http) {
+    let http = match (listeners.http, own.http) {
         (Some(listener), Some(http)) => Some((listener, http.options)),
         _ => None,
     };
