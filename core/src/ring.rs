@@ -364,8 +364,12 @@ impl Ring {
     }
 
     fn exchange(&mut self, peer: NodeId, ring: RingId) {
-        let updates = self.table();
-        let answer = true;
+        self.send_table(peer, ring, true);
+    }
+
+    /// Sends all that is known of members, and asks for the like or not.
+    fn send_table(&mut self, peer: NodeId, ring: RingId, answer: bool) {
+        let updates = self.members.updates().chain([self.own_update()]).collect();
         self.send(
             peer,
             Message::Exchange {
@@ -374,10 +378,6 @@ impl Ring {
                 answer,
             },
         );
-    }
-
-    fn table(&self) -> Vec<Update> {
-        self.members.updates().chain([self.own_update()]).collect()
     }
 
     fn flood(&mut self, updates: &[Update], from: Option<NodeId>) {
