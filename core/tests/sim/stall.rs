@@ -79,7 +79,7 @@ fn all_call(world: &mut World, put: bool) -> u64 {
     while !open.is_empty() {
         let until = world.now + MS;
         world.run_until(until, &mut |_, index, event| {
-            on_event(&mut open, index, event)
+            on_event(&mut open, index, event);
         });
         slowest = world.now - begun;
     }
