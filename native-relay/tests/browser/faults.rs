@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, Member, Ring, alone, keys, wait_until};
+use crate::common::{DEADLINE, Member, Ring, alone, http, keys, wait_until};
 use crate::webdriver::{Browser, Kind};
 use crate::{Page, start_ring};
 
@@ -137,6 +137,13 @@ fn close_pages(ring: &Ring, browser: &Browser) {
     second.put_range(KEYS / 2, KEYS);
     first.close();
     second.close();
+    for member in &ring.members {
+        let left = wait_until("the pages to be no members", DEADLINE, || {
+            let ring = http("GET", member.http, "/v1/ring", b"").json();
+            ring["members"].as_array().unwrap().len() == 3
+        });
+        println!("port {} saw the pages leave {left:?} later", member.http);
+    }
     assert_none_lost("both pages closed", ring, &[]);
     ring.wait_whole();
 }
