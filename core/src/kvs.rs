@@ -39,6 +39,7 @@ use self::entry::Index;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
 use self::message::Op;
+pub(crate) use self::peers::Living;
 use self::peers::Peers;
 use self::pull::Pulls;
 pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
@@ -158,7 +159,7 @@ impl Kvs {
     }
 
     /// Which members live; those not named do not.
-    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Class>, now: Now) {
+    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Living>, now: Now) {
         let news = self.peers.set(alive);
         for peer in &news.gone {
             self.pulls.on_gone(peer);

@@ -53,10 +53,17 @@ pub(crate) struct Me {
 pub(crate) enum LinkEvent {
     /// A way to a peer is open; its record is right.
     Up { peer: NodeId },
-    /// The last way to a peer closed.
-    Down { peer: NodeId, cause: DownCause },
+    /// The last way to a peer closed, as it was in that epoch: it may have
+    /// started again since.
+    Down {
+        peer: NodeId,
+        epoch: u64,
+        cause: DownCause,
+    },
     /// A relay took this node in; its own member is a way into the ring.
     Attached { member: NodeId },
+    /// A relay that had taken this node in is lost.
+    Detached { member: NodeId },
     /// A whole message from a peer.
     Message { peer: NodeId, bytes: Vec<u8> },
     /// A signed description is to be brought to a peer.
@@ -416,7 +423,11 @@ impl Links {
             }
             peer.rest();
             self.doubted.remove(id);
-            self.events.push_back(LinkEvent::Down { peer: *id, cause });
+            self.events.push_back(LinkEvent::Down {
+                peer: *id,
+                epoch: peer.record.facts().epoch,
+                cause,
+            });
         }
     }
 
@@ -464,6 +475,7 @@ impl Links {
                         self.settle_down(&peer, DownCause::Lost);
                     }
                     if let Some(member) = member {
+                        self.events.push_back(LinkEvent::Detached { member });
                         self.doubt(member);
                     }
                 }

@@ -192,10 +192,16 @@ impl Ring {
         }
     }
 
-    /// Whether the contact is to be asked again: no answer came, or this node
-    /// is alone.
+    /// The way to a contact is lost.
+    pub(crate) fn on_contact_lost(&mut self, peer: &NodeId) {
+        self.contact.take_if(|contact| contact.peer == *peer);
+    }
+
+    /// Whether the contact is to be asked again: no answer came, or it is held
+    /// for dead, which its relay denies. Two parts of one ring, each of which
+    /// holds the other for dead, meet again so.
     fn needs_contact(&self, contact: &Contact) -> bool {
-        self.id.is_none() || !contact.answered || self.members.alive().next().is_none()
+        self.id.is_none() || !contact.answered || !self.members.is_alive(&contact.peer)
     }
 
     /// Says goodbye.
@@ -209,10 +215,10 @@ impl Ring {
         self.flood(&[update], None);
     }
 
-    /// The last way to a member closed. Unless the way alone was lost, the
-    /// member is suspected.
-    pub(crate) fn on_down(&mut self, peer: &NodeId, gone: bool, now: Instant) {
-        if gone && let Some(update) = self.members.suspect(peer, now) {
+    /// A member is gone, as far as its links tell, and suspected now, unless
+    /// it started again after that epoch.
+    pub(crate) fn on_gone(&mut self, peer: &NodeId, epoch: u64, now: Instant) {
+        if let Some(update) = self.members.suspect(peer, epoch, now) {
             self.counters.add("member_suspected");
             self.drop_neighbour(peer);
             self.flood(&[update], None);

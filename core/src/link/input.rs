@@ -141,10 +141,14 @@ impl Links {
         if !same {
             if let Some(peer) = self.peers.get_mut(&id) {
                 let was_up = core::mem::replace(&mut peer.up, false);
+                let epoch = peer.record.facts().epoch;
                 self.directs.forget(&id, &mut self.outputs);
                 if was_up {
-                    let cause = DownCause::Closed;
-                    self.events.push_back(LinkEvent::Down { peer: id, cause });
+                    self.events.push_back(LinkEvent::Down {
+                        peer: id,
+                        epoch,
+                        cause: DownCause::Closed,
+                    });
                 }
             } else {
                 self.make_room();

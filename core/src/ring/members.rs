@@ -93,10 +93,11 @@ impl Members {
         Merge::News
     }
 
-    /// Marks a member as suspected; returns the news, if it is some.
-    pub(super) fn suspect(&mut self, id: &NodeId, now: Instant) -> Option<Update> {
+    /// Marks a member as suspected since that epoch; returns the news, if it is
+    /// some.
+    pub(super) fn suspect(&mut self, id: &NodeId, epoch: u64, now: Instant) -> Option<Update> {
         let member = self.members.get_mut(id)?;
-        if member.state != MemberState::Alive {
+        if member.state != MemberState::Alive || member.epoch > epoch {
             return None;
         }
         member.state = MemberState::Suspect;

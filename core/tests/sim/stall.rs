@@ -1,10 +1,11 @@
-//! How long callers wait for a member that died without a word.
+//! How long callers wait for a member that died, or started again, without a
+//! word.
 
 use std::collections::BTreeMap;
 
-use roundelay_core::Event;
-use roundelay_core::kvs::{Key, Mode, Reply};
-use roundelay_core::status::{Class, LinkKind};
+use roundelay_core::kvs::{Key, Mode, Reply, RequestId};
+use roundelay_core::status::{Class, LinkKind, MemberState};
+use roundelay_core::{Event, Node, NodeId};
 
 use crate::checker::Checker;
 use crate::world::{MS, SECOND, Weather, World};
@@ -86,11 +87,7 @@ fn all_call(world: &mut World, put: bool) -> u64 {
     slowest
 }
 
-fn on_event(
-    open: &mut BTreeMap<(usize, roundelay_core::kvs::RequestId), usize>,
-    index: usize,
-    event: Event,
-) {
+fn on_event(open: &mut BTreeMap<(usize, RequestId), usize>, index: usize, event: Event) {
     if let Event::Reply { request, reply } = event {
         assert!(!matches!(reply, Reply::Failed(_)), "p{index}: {reply:?}");
         open.remove(&(index, request));
@@ -119,4 +116,47 @@ fn a_silent_death_holds_up_callers_for_a_moment_only() {
         }
     }
     println!("stall: {} ms at most", slowest / MS);
+}
+
+fn durable_know_each_other(world: &World) -> bool {
+    let durable = [0, 1, 2].map(|index| world.id(index));
+    let nodes = (0..3).filter_map(|index| world.processes[index].node.as_ref());
+    nodes.map(Node::ring_status).all(|ring| {
+        let alive = ring.members.iter();
+        let alive = alive.filter(|member| member.state == MemberState::Alive);
+        let alive: Vec<NodeId> = alive.map(|member| member.id).collect();
+        durable.iter().all(|id| alive.contains(id))
+    })
+}
+
+/// All durable nodes are killed without a word and start again at once, while
+/// the pages stay, with links that lead to nobody. What the pages make of
+/// that holds up nobody who is whole again.
+#[test]
+fn pages_that_stay_take_no_restarted_node_for_dead() {
+    for seed in 0..50 {
+        let mut world = ring(seed);
+        all_call(&mut world, true);
+        for index in 0..3 {
+            world.crash(index, false);
+        }
+        let later = world.now + (seed % 3) * 200 * MS;
+        world.run_until(later, &mut |_, _, _| {});
+        for index in 0..3 {
+            world.start(index);
+        }
+        let begun = world.now;
+        let mut whole = false;
+        while world.now < begun + 10 * SECOND {
+            let until = world.now + 10 * MS;
+            world.run_until(until, &mut |world, _, event| {
+                let known = event != Event::Ring || durable_know_each_other(world);
+                let took = (world.now - begun) / MS;
+                assert!(known || !whole, "seed {seed}: a suspicion after {took} ms");
+            });
+            let ready = world.alive().all(|(_, node)| node.is_ready());
+            whole |= ready && durable_know_each_other(&world);
+        }
+        assert!(whole, "seed {seed}");
+    }
 }

@@ -11,7 +11,7 @@ const KEYS: usize = 1_000;
 
 /// How long a call may take while the dead are not known to be dead. A
 /// request of its own accord gives up after 5 s.
-const STALL_MAX: Duration = Duration::from_secs(3);
+const STALL_MAX: Duration = Duration::from_secs(2);
 
 impl Page<'_> {
     /// Puts the keys of a range, many at once.
