@@ -451,3 +451,61 @@ impl Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::identity::{Facts, Identity};
+    use crate::status::Class;
+
+    /// Tables that a ring sends to a peer within ten seconds.
+    fn tables_sent(ring: &mut Ring, to: NodeId, now: &mut Instant) -> usize {
+        ring.actions.clear();
+        for _ in 0..100 {
+            *now = *now + Duration::from_millis(100);
+            ring.on_timeout(*now);
+        }
+        let sent = ring.actions.drain(..).filter(|action| {
+            matches!(action, RingAction::Send { to: own, message: Message::Exchange { .. } } if *own == to)
+        });
+        sent.count()
+    }
+
+    #[test]
+    fn a_contact_is_asked_again_while_it_is_held_for_dead() {
+        let network = Network::new("n", b"").unwrap();
+        let record = |seed: u8| {
+            let facts = Facts {
+                epoch: 1,
+                class: Class::Durable,
+                name: String::new(),
+            };
+            Identity::from_seed(&[seed; 32]).record(facts, &network)
+        };
+        let (own, contact) = (record(1), record(2));
+        let peer = contact.id();
+        let mut now = Instant::default();
+        let id = RingId::from_bytes([7; 16]);
+        let rng = Rng::from_seed([3; 32]);
+        let mut ring = Ring::new(own, network.clone(), Some(id), rng, now);
+        ring.on_contact(peer, now);
+        assert!(tables_sent(&mut ring, peer, &mut now) > 3, "no answer came");
+        let answer = Message::Members {
+            ring: id,
+            updates: vec![],
+        };
+        ring.on_message(&contact, answer, now);
+        assert_eq!(tables_sent(&mut ring, peer, &mut now), 0, "it answered");
+        ring.on_gone(&peer, 0, now);
+        assert!(
+            ring.members.is_alive(&peer),
+            "an earlier start of it is gone"
+        );
+        ring.on_gone(&peer, 1, now);
+        assert!(tables_sent(&mut ring, peer, &mut now) > 3, "held for dead");
+        ring.on_contact_lost(&peer);
+        assert_eq!(tables_sent(&mut ring, peer, &mut now), 0, "out of reach");
+    }
+}
