@@ -39,6 +39,7 @@ use self::entry::Index;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
 use self::message::Op;
+pub(crate) use self::peers::Living;
 use self::peers::Peers;
 use self::pull::Pulls;
 pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
@@ -68,6 +69,8 @@ pub(crate) enum KvsAction {
     },
     /// Read or commit.
     Store { token: u64, op: StoreOp },
+    /// A member does not answer: does it live?
+    Doubt { peer: NodeId },
     /// A request of this node's own callers has ended.
     Reply { request: RequestId, reply: Reply },
 }
@@ -156,7 +159,7 @@ impl Kvs {
     }
 
     /// Which members live; those not named do not.
-    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Class>, now: Now) {
+    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Living>, now: Now) {
         let news = self.peers.set(alive);
         for peer in &news.gone {
             self.pulls.on_gone(peer);
@@ -290,6 +293,11 @@ impl Kvs {
             self.actions
                 .push_back(KvsAction::Send { to, lane, message });
         }
+    }
+
+    /// Has it found out whether a member lives that should have answered.
+    fn doubt(&mut self, peer: NodeId) {
+        self.actions.push_back(KvsAction::Doubt { peer });
     }
 
     fn new_id(&mut self) -> u64 {

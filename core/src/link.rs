@@ -53,10 +53,17 @@ pub(crate) struct Me {
 pub(crate) enum LinkEvent {
     /// A way to a peer is open; its record is right.
     Up { peer: NodeId },
-    /// The last way to a peer closed.
-    Down { peer: NodeId, cause: DownCause },
+    /// The last way to a peer closed, as it was in that epoch: it may have
+    /// started again since.
+    Down {
+        peer: NodeId,
+        epoch: u64,
+        cause: DownCause,
+    },
     /// A relay took this node in; its own member is a way into the ring.
     Attached { member: NodeId },
+    /// A relay that had taken this node in is lost.
+    Detached { member: NodeId },
     /// A whole message from a peer.
     Message { peer: NodeId, bytes: Vec<u8> },
     /// A signed description is to be brought to a peer.
@@ -239,8 +246,8 @@ impl Links {
         self.watched = peers;
     }
 
-    /// Asks a peer that does not answer the layer above, if a way to it is
-    /// open.
+    /// Asks a peer at once whether it lives, if a way to it is open: it does
+    /// not answer the layer above, or something else says that it may be gone.
     pub(crate) fn doubt(&mut self, peer: NodeId) {
         if self.is_up(&peer) {
             self.doubted.insert(peer);
@@ -319,7 +326,7 @@ impl Links {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
-            match peer.probe(now.mono) {
+            match peer.probe(self.doubted.contains(&id), now.mono) {
                 Probe::Rest => {}
                 Probe::Ask => self.ping(&id, now),
                 Probe::GiveUp => {
@@ -335,11 +342,10 @@ impl Links {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let probes = self
-            .watched
-            .union(&self.doubted)
-            .filter_map(|id| self.peers.get(id))
-            .filter_map(Peer::probe_at);
+        let probes = self.watched.union(&self.doubted).filter_map(|id| {
+            let doubted = self.doubted.contains(id);
+            self.peers.get(id)?.probe_at(doubted)
+        });
         let record = |id: &NodeId| self.peers.get(id).map(|peer| &peer.record);
         let direct = self.directs.poll_timeout(&self.me, record);
         [
@@ -416,7 +422,12 @@ impl Links {
                 self.events.push_back(LinkEvent::Changed);
             }
             peer.rest();
-            self.events.push_back(LinkEvent::Down { peer: *id, cause });
+            self.doubted.remove(id);
+            self.events.push_back(LinkEvent::Down {
+                peer: *id,
+                epoch: peer.record.facts().epoch,
+                cause,
+            });
         }
     }
 
@@ -457,11 +468,15 @@ impl Links {
                         peer.set_found();
                     }
                 }
-                RelayEvent::Lost { link } => {
+                RelayEvent::Lost { link, member } => {
                     self.lanes.remove(&link);
                     self.counters.add("relay_lost");
                     for peer in self.circuits.close_via(link) {
                         self.settle_down(&peer, DownCause::Lost);
+                    }
+                    if let Some(member) = member {
+                        self.events.push_back(LinkEvent::Detached { member });
+                        self.doubt(member);
                     }
                 }
                 RelayEvent::Trouble(words) => self.events.push_back(LinkEvent::Trouble(words)),

@@ -14,11 +14,11 @@ use crate::counter::{Counters, Traffic};
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
-use crate::kvs::{Key, Kvs, KvsAction, Mode, Reply, RequestError, RequestId};
+use crate::kvs::{Key, Kvs, KvsAction, Living, Mode, Reply, RequestError, RequestId};
 use crate::link::{DownCause, LinkEvent, Links, Me, SendError};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
-use crate::status::{Class, Location, MemberState, RingStatus, Status};
+use crate::status::{Location, MemberState, RingStatus, Status};
 use crate::time::Now;
 use crate::wire;
 
@@ -282,18 +282,21 @@ impl Node {
                 self.returns.remove(&peer);
                 self.links.start_direct(now.mono);
             }
-            LinkEvent::Down { peer, cause } => {
+            LinkEvent::Down { peer, epoch, cause } => {
                 self.returns.retain(|_, via| *via != peer);
                 // One that is heard through others is not gone.
                 let heard = self.returns.contains_key(&peer);
                 let gone = cause != DownCause::Lost && !heard;
-                self.ring.on_down(&peer, gone, now.mono);
+                if gone {
+                    self.ring.on_gone(&peer, epoch, now.mono);
+                }
             }
             LinkEvent::Attached { member } => {
                 if member != self.id() {
                     self.ring.on_contact(member, now.mono);
                 }
             }
+            LinkEvent::Detached { member } => self.ring.on_contact_lost(&member),
             LinkEvent::Message { peer, bytes } => self.on_bytes(peer, &bytes, now),
             LinkEvent::Signal { to, bytes } => {
                 self.send(to, Lane::Control, Message::Signal(bytes), now);
@@ -333,6 +336,7 @@ impl Node {
                 let ring = ring.tag();
                 self.send(to, lane, Message::Kvs { ring, message }, now);
             }
+            KvsAction::Doubt { peer } => self.links.doubt(peer),
             KvsAction::Store { token, op } => {
                 self.outputs.push_back(Output::Store { token, op });
             }
@@ -346,8 +350,8 @@ impl Node {
 
     fn on_ring_changed(&mut self, now: Now) {
         let members = self.ring.members().alive();
-        let alive: BTreeMap<NodeId, Class> = members
-            .map(|(id, record)| (*id, record.facts().class))
+        let alive: BTreeMap<NodeId, Living> = members
+            .map(|(id, record)| (*id, Living::of(record.facts())))
             .collect();
         let near = self.ring.successors().first().copied();
         let near = near.into_iter().chain(self.ring.predecessor());

@@ -192,10 +192,16 @@ impl Ring {
         }
     }
 
-    /// Whether the contact is to be asked again: no answer came, or this node
-    /// is alone.
+    /// The way to a contact is lost.
+    pub(crate) fn on_contact_lost(&mut self, peer: &NodeId) {
+        self.contact.take_if(|contact| contact.peer == *peer);
+    }
+
+    /// Whether the contact is to be asked again: no answer came, or it is held
+    /// for dead, which its relay denies. Two parts of one ring, each of which
+    /// holds the other for dead, meet again so.
     fn needs_contact(&self, contact: &Contact) -> bool {
-        self.id.is_none() || !contact.answered || self.members.alive().next().is_none()
+        self.id.is_none() || !contact.answered || !self.members.is_alive(&contact.peer)
     }
 
     /// Says goodbye.
@@ -209,10 +215,10 @@ impl Ring {
         self.flood(&[update], None);
     }
 
-    /// The last way to a member closed. Unless the way alone was lost, the
-    /// member is suspected.
-    pub(crate) fn on_down(&mut self, peer: &NodeId, gone: bool, now: Instant) {
-        if gone && let Some(update) = self.members.suspect(peer, now) {
+    /// A member is gone, as far as its links tell, and suspected now, unless
+    /// it started again after that epoch.
+    pub(crate) fn on_gone(&mut self, peer: &NodeId, epoch: u64, now: Instant) {
+        if let Some(update) = self.members.suspect(peer, epoch, now) {
             self.counters.add("member_suspected");
             self.drop_neighbour(peer);
             self.flood(&[update], None);
@@ -364,8 +370,12 @@ impl Ring {
     }
 
     fn exchange(&mut self, peer: NodeId, ring: RingId) {
-        let updates = self.table();
-        let answer = true;
+        self.send_table(peer, ring, true);
+    }
+
+    /// Sends all that is known of members, and asks for the like or not.
+    fn send_table(&mut self, peer: NodeId, ring: RingId, answer: bool) {
+        let updates = self.members.updates().chain([self.own_update()]).collect();
         self.send(
             peer,
             Message::Exchange {
@@ -374,10 +384,6 @@ impl Ring {
                 answer,
             },
         );
-    }
-
-    fn table(&self) -> Vec<Update> {
-        self.members.updates().chain([self.own_update()]).collect()
     }
 
     fn flood(&mut self, updates: &[Update], from: Option<NodeId>) {
@@ -443,5 +449,63 @@ impl Message {
             | Self::Exchange { ring, .. }
             | Self::Foreign { ring } => Some(*ring),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::identity::{Facts, Identity};
+    use crate::status::Class;
+
+    /// Tables that a ring sends to a peer within ten seconds.
+    fn tables_sent(ring: &mut Ring, to: NodeId, now: &mut Instant) -> usize {
+        ring.actions.clear();
+        for _ in 0..100 {
+            *now = *now + Duration::from_millis(100);
+            ring.on_timeout(*now);
+        }
+        let sent = ring.actions.drain(..).filter(|action| {
+            matches!(action, RingAction::Send { to: own, message: Message::Exchange { .. } } if *own == to)
+        });
+        sent.count()
+    }
+
+    #[test]
+    fn a_contact_is_asked_again_while_it_is_held_for_dead() {
+        let network = Network::new("n", b"").unwrap();
+        let record = |seed: u8| {
+            let facts = Facts {
+                epoch: 1,
+                class: Class::Durable,
+                name: String::new(),
+            };
+            Identity::from_seed(&[seed; 32]).record(facts, &network)
+        };
+        let (own, contact) = (record(1), record(2));
+        let peer = contact.id();
+        let mut now = Instant::default();
+        let id = RingId::from_bytes([7; 16]);
+        let rng = Rng::from_seed([3; 32]);
+        let mut ring = Ring::new(own, network.clone(), Some(id), rng, now);
+        ring.on_contact(peer, now);
+        assert!(tables_sent(&mut ring, peer, &mut now) > 3, "no answer came");
+        let answer = Message::Members {
+            ring: id,
+            updates: vec![],
+        };
+        ring.on_message(&contact, answer, now);
+        assert_eq!(tables_sent(&mut ring, peer, &mut now), 0, "it answered");
+        ring.on_gone(&peer, 0, now);
+        assert!(
+            ring.members.is_alive(&peer),
+            "an earlier start of it is gone"
+        );
+        ring.on_gone(&peer, 1, now);
+        assert!(tables_sent(&mut ring, peer, &mut now) > 3, "held for dead");
+        ring.on_contact_lost(&peer);
+        assert_eq!(tables_sent(&mut ring, peer, &mut now), 0, "out of reach");
     }
 }

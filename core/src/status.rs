@@ -118,7 +118,8 @@ pub struct StoreStatus {
 pub struct RingStatus {
     /// The ring's id in base32, once the node is in one.
     pub ring_id: Option<String>,
-    /// All members known, this node included, clockwise from position zero.
+    /// The members, this node included, clockwise from position zero. Whoever
+    /// left or died is none.
     pub members: Vec<MemberStatus>,
 }
 
@@ -132,7 +133,7 @@ pub struct MemberStatus {
     pub name: String,
     /// Its class.
     pub class: Class,
-    /// Whether it lives.
+    /// Alive, or suspect.
     pub state: MemberState,
 }
 

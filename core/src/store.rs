@@ -4,8 +4,12 @@
 //! gives orders and goes on, and whatever must be durable before it is said
 //! leaves after the answer.
 
+mod memory;
+
 use alloc::vec::Vec;
 use core::fmt;
+
+pub use self::memory::MemoryStore;
 
 /// One order to storage.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -237,9 +237,12 @@ mod tests {
             panic!("{cli:?}");
         };
         let config = node.config().unwrap();
-        assert_eq!(config.relays.len(), 2);
+        assert_eq!(config.member.relays.len(), 2);
         assert_eq!(config.udp.port(), 7);
-        assert_eq!((config.name.as_str(), config.new_ring), ("m", true));
+        assert_eq!(
+            (config.member.name.as_str(), config.member.new_ring),
+            ("m", true)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use roundelay_core::{NAME_LEN_MAX, NameError, Network, check_name};
+use roundelay_core::{NAME_LEN_MAX, NameError, Network, RingEntry, check_name};
 
 pub use self::url::{RelayUrl, UrlError};
 use crate::api::{Options, Token, TokenError};
@@ -23,45 +23,44 @@ pub struct HttpConfig {
     pub options: Options,
 }
 
-/// A relay.
+/// What a relay's own member and a headless node are told alike.
 #[derive(Clone, Debug)]
-pub struct RelayConfig {
-    /// Page, WebSocket and STUN.
-    pub listen: SocketAddr,
+pub struct MemberConfig {
+    /// Relays whose ring it joins.
+    pub relays: Vec<RelayUrl>,
     /// The HTTP API, if it is wanted.
     pub http: Option<HttpConfig>,
     /// Where it keeps its share; in memory without one.
     pub data_dir: Option<PathBuf>,
-    /// The networks that it serves, as one member each; never empty, and no
-    /// name twice.
-    pub networks: Vec<Network>,
-    /// Relays whose ring it joins.
-    pub relays: Vec<RelayUrl>,
-    /// Under which URL pages and other relays reach it.
-    pub public_url: Option<RelayUrl>,
     /// Its name, for people; may be empty.
     pub name: String,
     /// Whether it starts a ring of its own.
     pub new_ring: bool,
 }
 
+/// A relay.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Page, WebSocket and STUN.
+    pub listen: SocketAddr,
+    /// The networks that it serves, as one member each; never empty, and no
+    /// name twice.
+    pub networks: Vec<Network>,
+    /// Under which URL pages and other relays reach it.
+    pub public_url: Option<RelayUrl>,
+    /// Its own members.
+    pub member: MemberConfig,
+}
+
 /// A headless node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Its home relays.
-    pub relays: Vec<RelayUrl>,
-    /// The HTTP API, if it is wanted.
-    pub http: Option<HttpConfig>,
-    /// Where it keeps its share; in memory without one.
-    pub data_dir: Option<PathBuf>,
     /// Its network.
     pub network: Network,
     /// Direct links.
     pub udp: SocketAddr,
-    /// Its name, for people; may be empty.
-    pub name: String,
-    /// Whether it starts a ring of its own.
-    pub new_ring: bool,
+    /// The rest.
+    pub member: MemberConfig,
 }
 
 /// Why a configuration cannot be used. The words say what to do.
@@ -195,6 +194,18 @@ impl HttpConfig {
         }
         let options = Options { allow_hosts, token };
         Ok(Self { listen, options })
+    }
+}
+
+impl MemberConfig {
+    /// Whether it joins a ring or begins one.
+    #[must_use]
+    pub const fn entry(&self) -> RingEntry {
+        match (self.new_ring, self.relays.is_empty()) {
+            (true, _) => RingEntry::Renew,
+            (false, true) => RingEntry::Begin,
+            (false, false) => RingEntry::Join,
+        }
     }
 }
 

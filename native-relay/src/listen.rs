@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, UdpSocket};
 
+use crate::config::MemberConfig;
 use crate::link::direct::{DirectConfig, DirectLinks};
 
 /// Why an address cannot be listened on. The words say what to do.
@@ -40,6 +41,17 @@ pub enum ListenError {
 pub async fn tcp(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| refused(flag, address, source))
+}
+
+/// Binds the listener of the HTTP API, if one is wanted.
+///
+/// # Errors
+/// When the system refuses.
+pub async fn http(config: &MemberConfig) -> Result<Option<TcpListener>, ListenError> {
+    match &config.http {
+        Some(http) => tcp("--http", http.listen).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Binds a UDP socket.

@@ -1,6 +1,5 @@
 //! The headless node: a durable member with a local HTTP API.
 
-use roundelay_core::RingEntry;
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -26,10 +25,7 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be had.
     pub async fn bind(config: &NodeConfig) -> Result<Self, RunError> {
-        let http = match &config.http {
-            Some(http) => Some(listen::tcp("--http", http.listen).await?),
-            None => None,
-        };
+        let http = listen::http(&config.member).await?;
         let direct = listen::direct("--udp", config.udp)?;
         Ok(Self { http, direct })
     }
@@ -46,9 +42,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let udp = listeners.direct.local_addr();
-    let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
+    let own = &config.member;
+    let relays: Vec<String> = own.relays.iter().map(RelayUrl::to_string).collect();
     let relays = relays.join(" ");
-    let http = listeners.http.zip(config.http.clone());
+    let http = listeners.http.zip(own.http.clone());
     let driven = start(config, listeners.direct)?;
     let id = driven.id;
     match http {
@@ -69,18 +66,13 @@ pub async fn run(
 
 /// Starts a node's driver on the current runtime, without an HTTP API.
 pub(crate) fn start(config: NodeConfig, direct: DirectLinks) -> Result<Driven, RunError> {
-    let relays: Vec<String> = config.relays.iter().map(RelayUrl::to_string).collect();
-    let entry = match (config.new_ring, relays.is_empty()) {
-        (true, _) => RingEntry::Renew,
-        (false, true) => RingEntry::Begin,
-        (false, false) => RingEntry::Join,
-    };
+    let own = config.member;
     let settings = Settings {
         network: config.network,
-        name: config.name,
-        relays,
-        entry,
-        data_dir: config.data_dir.as_deref(),
+        entry: own.entry(),
+        name: own.name,
+        relays: own.relays.iter().map(RelayUrl::to_string).collect(),
+        data_dir: own.data_dir.as_deref(),
     };
     Ok(Member::open(settings, Clock::start())?.drive(direct, None))
 }

@@ -19,7 +19,6 @@ mod ws;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use roundelay_core::RingEntry;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
@@ -56,10 +55,7 @@ impl Listeners {
     /// When an address cannot be had.
     pub async fn bind(config: &RelayConfig) -> Result<Self, RunError> {
         let page = listen::tcp("--listen", config.listen).await?;
-        let http = match &config.http {
-            Some(http) => Some(listen::tcp("--http", http.listen).await?),
-            None => None,
-        };
+        let http = listen::http(&config.member).await?;
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let networks = config.networks.iter();
         let direct: Result<_, _> = networks.map(|_| listen::direct("UDP", any)).collect();
@@ -104,7 +100,7 @@ pub async fn run(
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
     let stun = tokio::spawn(stun::serve(listeners.stun, until(stopped.clone())));
-    let http = match (listeners.http, config.http, driven.first()) {
+    let http = match (listeners.http, config.member.http, driven.first()) {
         (Some(listener), Some(http), Some(first)) => {
             let (handle, until) = (first.handle.clone(), until(stopped.clone()));
             let served = api::serve(listener, handle, http.options, until);
@@ -128,22 +124,19 @@ pub async fn run(
 }
 
 fn open_members(config: &RelayConfig, clock: Clock) -> Result<Vec<Member>, RunError> {
-    let own = OWN_RELAY_URL.to_owned();
-    let others = config.relays.iter().map(RelayUrl::to_string);
-    let relays: Vec<String> = std::iter::once(own).chain(others).collect();
-    let entry = match (config.new_ring, config.relays.is_empty()) {
-        (true, _) => RingEntry::Renew,
-        (false, true) => RingEntry::Begin,
-        (false, false) => RingEntry::Join,
-    };
+    let own = &config.member;
+    let others = own.relays.iter().map(RelayUrl::to_string);
+    let relays: Vec<String> = std::iter::once(OWN_RELAY_URL.to_owned())
+        .chain(others)
+        .collect();
     let open = |network: &roundelay_core::Network| {
-        let dir = config.data_dir.as_deref();
+        let dir = own.data_dir.as_deref();
         let dir = dir.map(|dir| dir_of(dir, network.name()));
         let settings = Settings {
             network: network.clone(),
-            name: config.name.clone(),
+            name: own.name.clone(),
             relays: relays.clone(),
-            entry,
+            entry: own.entry(),
             data_dir: dir.as_deref(),
         };
         Member::open(settings, clock)

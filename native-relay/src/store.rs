@@ -9,16 +9,14 @@
 
 mod committer;
 mod disk;
-mod memory;
 mod overlay;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use roundelay_core::store::{StoreError, StoreOp, Stored};
+use roundelay_core::store::{MemoryStore, StoreError, StoreOp, Stored};
 
 use self::disk::Disk;
-use self::memory::Memory;
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "roundelay.redb";
@@ -38,7 +36,7 @@ pub struct Storage {
 
 #[derive(Debug)]
 enum Kind {
-    Memory(Memory),
+    Memory { records: MemoryStore, epoch: u64 },
     Disk(Box<Disk>),
 }
 
@@ -115,7 +113,10 @@ impl Storage {
     /// at once.
     #[must_use]
     pub fn memory(unix_ms: u64) -> Self {
-        let kind = Kind::Memory(Memory::new(unix_ms));
+        let kind = Kind::Memory {
+            records: MemoryStore::default(),
+            epoch: unix_ms,
+        };
         Self { kind }
     }
 
@@ -125,7 +126,7 @@ impl Storage {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         match &self.kind {
-            Kind::Memory(memory) => memory.epoch(),
+            Kind::Memory { epoch, .. } => *epoch,
             Kind::Disk(disk) => disk.epoch(),
         }
     }
@@ -135,7 +136,7 @@ impl Storage {
     /// [`Storage::completed`]. Only a commit to disk is answered so.
     pub fn submit(&mut self, token: u64, op: StoreOp) -> Option<Result<Stored, StoreError>> {
         match &mut self.kind {
-            Kind::Memory(memory) => Some(memory.submit(op)),
+            Kind::Memory { records, .. } => Some(Ok(records.submit(op))),
             Kind::Disk(disk) => disk.submit(token, op),
         }
     }
@@ -144,7 +145,7 @@ impl Storage {
     /// there is one (for ever in memory); cancel-safe.
     pub async fn completed(&mut self) -> Completed {
         match &mut self.kind {
-            Kind::Memory(_) => std::future::pending().await,
+            Kind::Memory { .. } => std::future::pending().await,
             Kind::Disk(disk) => disk.completed().await,
         }
     }
@@ -153,7 +154,7 @@ impl Storage {
     /// commits completes at once: drain it before waiting again.
     pub fn try_completed(&mut self) -> Option<Completed> {
         match &mut self.kind {
-            Kind::Memory(_) => None,
+            Kind::Memory { .. } => None,
             Kind::Disk(disk) => disk.try_completed(),
         }
     }
@@ -167,7 +168,7 @@ impl Storage {
     #[must_use]
     pub fn has_room(&self) -> bool {
         match &self.kind {
-            Kind::Memory(_) => true,
+            Kind::Memory { .. } => true,
             Kind::Disk(disk) => disk.has_room(),
         }
     }

@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "browser/faults.rs"]
+mod faults;
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 
@@ -67,6 +69,12 @@ impl<'a> Page<'a> {
             page.links().iter().any(Link::is_direct)
         });
         println!("{name} joined after {joined:?} and was linked {direct:?} later");
+        let own = page.run(
+            "const { id, name } = roundelay.peer.status(); return [id, name]",
+            &[],
+        );
+        let (id, shown) = (own[0].as_str().unwrap(), own[1].as_str().unwrap());
+        assert_eq!(shown, format!("page-{}", &id[..4]), "pages are told apart");
         page
     }
 
@@ -107,6 +115,10 @@ impl<'a> Page<'a> {
             links.len() == count && links.iter().all(Link::is_direct)
         });
         println!("{} had {count} direct links {took:?} later", self.name);
+    }
+
+    fn close(self) {
+        self.tab.close();
     }
 
     fn screenshot(&self) {

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{DEADLINE, Ring, alone, http, wait_until};
+use common::{DEADLINE, Ring, alone, http, keys, wait_until};
 
 #[test]
 fn members_share_keys_and_meet_directly() {
@@ -111,7 +111,7 @@ fn no_acknowledged_key_is_lost_by_kill_9() {
     const KEYS: usize = 1_000;
     let _alone = alone();
     let mut ring = Ring::start(2);
-    put_all(&ring, KEYS);
+    keys::put_all(&ring, KEYS);
     for victims in [&[1][..], &[0], &[0, 1, 2]] {
         for member in &ring.members {
             wait_until("all copies", DEADLINE, || member.is_whole());
@@ -123,45 +123,11 @@ fn no_acknowledged_key_is_lost_by_kill_9() {
             ring.members[*victim].start();
         }
         ring.wait_whole();
-        let lost = lost(&ring, KEYS);
-        assert!(lost.is_empty(), "after kill -9 of {victims:?}: {lost:?}");
-    }
-}
-
-/// Many callers at once, as many nodes have.
-const CALLERS: usize = 8;
-
-fn put_all(ring: &Ring, keys: usize) {
-    std::thread::scope(|scope| {
-        for caller in 0..CALLERS {
-            let member = &ring.members[caller % ring.members.len()];
-            scope.spawn(move || {
-                for number in (caller..keys).step_by(CALLERS) {
-                    let value = format!("value {number}");
-                    let put = member.put(&format!("k{number}/n"), value.as_bytes());
-                    assert_eq!(put.status, 204, "{}", put.text());
-                }
-            });
+        for member in &ring.members {
+            let lost = keys::lost(member, KEYS);
+            assert!(lost.is_empty(), "after kill -9 of {victims:?}: {lost:?}");
         }
-    });
-}
-
-/// The keys that do not have their value.
-fn lost(ring: &Ring, keys: usize) -> Vec<String> {
-    let lost = |caller: usize| {
-        let member = &ring.members[caller % ring.members.len()];
-        let numbers = (caller..keys).step_by(CALLERS);
-        let answers = numbers.map(|number| (number, member.get(&format!("k{number}/n"))));
-        let lost = answers.filter(|(number, get)| get.text() != format!("value {number}"));
-        let told = lost.map(|(number, get)| format!("k{number}: {} {}", get.status, get.text()));
-        told.collect::<Vec<_>>()
-    };
-    std::thread::scope(|scope| {
-        let callers = (0..CALLERS).map(|caller| scope.spawn(move || lost(caller)));
-        let callers: Vec<_> = callers.collect();
-        let lost = callers.into_iter().map(|caller| caller.join().unwrap());
-        lost.flatten().collect()
-    })
+    }
 }
 
 #[test]

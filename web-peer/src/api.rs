@@ -4,6 +4,8 @@
 //! own: nothing of a `Peer` is borrowed while JavaScript runs.
 
 use js_sys::{Function, Promise};
+use roundelay_core::kvs::RequestId;
+use roundelay_core::{Node, Now};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -57,9 +59,7 @@ impl Peer {
             let key = options::key(key)?;
             let value = options::value(value)?;
             let mode = options::mode(options)?;
-            Ok(self.handle.turn(|driver| {
-                driver.request(Verb::Write, |node, now| node.put(key, value, mode, now))
-            }))
+            Ok(self.ask(Verb::Write, |node, now| node.put(key, value, mode, now)))
         })
     }
 
@@ -78,9 +78,7 @@ impl Peer {
         settle(|| {
             let key = options::key(key)?;
             let mode = options::mode(options)?;
-            Ok(self
-                .handle
-                .turn(|driver| driver.request(Verb::Read, |node, now| node.get(key, mode, now))))
+            Ok(self.ask(Verb::Read, |node, now| node.get(key, mode, now)))
         })
     }
 
@@ -98,9 +96,7 @@ impl Peer {
         settle(|| {
             let key = options::key(key)?;
             let mode = options::mode(options)?;
-            Ok(self.handle.turn(|driver| {
-                driver.request(Verb::Write, |node, now| node.delete(key, mode, now))
-            }))
+            Ok(self.ask(Verb::Write, |node, now| node.delete(key, mode, now)))
         })
     }
 
@@ -207,6 +203,13 @@ impl Peer {
     #[wasm_bindgen(unchecked_return_type = "Promise<never>")]
     pub fn accept(&self) -> Promise {
         rejected(Error::not_built("accept"))
+    }
+}
+
+impl Peer {
+    /// A promise of what the node answers.
+    fn ask(&self, verb: Verb, ask: impl FnOnce(&mut Node, Now) -> RequestId) -> Promise {
+        self.handle.turn(|driver| driver.request(verb, ask))
     }
 }
 

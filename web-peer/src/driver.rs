@@ -268,7 +268,7 @@ impl Driver {
             }
             Output::Hangup { link } => self.hang_up(link),
             Output::Store { token, op } => {
-                let result = self.storage.submit(op);
+                let result = Ok(self.storage.submit(op));
                 self.push(Input::Stored { token, result });
             }
             Output::Event(event) => self.on_event(event),

@@ -15,8 +15,8 @@ use crate::options::JoinOptions;
 
 /// Direct links that a page holds at once.
 const DIRECT_BUDGET: usize = 32;
-/// The name of a peer that is given none.
-const NAME: &str = "page";
+/// Characters of its id in the name of a peer that is given none.
+const NAME_ID_LEN: usize = 4;
 
 /// Joins a ring. The handle's node is a member of it.
 ///
@@ -66,11 +66,12 @@ fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Nod
     let bad = |error: &dyn std::fmt::Display| Error::new(Code::BadOptions, error);
     let secret = options.secret.as_deref().unwrap_or_default();
     let network = Network::new(network, secret.as_bytes()).map_err(|error| bad(&error))?;
+    let identity = Identity::from_seed(&clock::random_seed()?);
     let now = clock::now();
     let config = Config {
         network,
         class: Class::Transient,
-        name: options.name.clone().unwrap_or_else(|| NAME.into()),
+        name: options.name.clone().unwrap_or_else(|| name(&identity)),
         epoch: now.unix_ms,
         relays,
         entry: RingEntry::Join,
@@ -80,6 +81,12 @@ fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Nod
             0
         },
     };
-    let identity = Identity::from_seed(&clock::random_seed()?);
     Node::new(identity, config, clock::random_seed()?, now).map_err(|error| bad(&error))
+}
+
+/// A name that tells pages apart.
+fn name(identity: &Identity) -> String {
+    let id = identity.id().to_string();
+    let head: String = id.chars().take(NAME_ID_LEN).collect();
+    format!("page-{head}")
 }

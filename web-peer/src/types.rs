@@ -31,7 +31,8 @@ export interface JoinOptions {
   relays?: string[];
   /** The network's secret. */
   secret?: string;
-  /** This peer's name, for people, at most 64 bytes. Default: `page`. */
+  /** This peer's name, for people, at most 64 bytes. Default: `page-` and
+   * the first four characters of its id. */
   name?: string;
 }
 
@@ -107,12 +108,14 @@ export interface Member {
   id: string;
   name: string;
   class: NodeClass;
-  state: "alive" | "suspect" | "left" | "dead";
+  /** A suspect does not answer, and is routed around. */
+  state: "alive" | "suspect";
 }
 
 export interface Ring {
   ring_id: string | null;
-  /** Clockwise from position zero, this peer among them. */
+  /** Clockwise from position zero, this peer among them. Whoever left or died
+   * is none. */
   members: Member[];
 }
 

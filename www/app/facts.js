@@ -22,7 +22,7 @@ export function createFacts(state) {
 function statusWords({ phase, waiting, ring }) {
   if (phase === "loading") return "Loading the peer…";
   if (phase === "joining") return waiting < 5 ? "Connecting to relay…" : `Connecting to relay… no answer for ${waiting} s`;
-  if (phase === "joined") return ring ? `Joined: ${plural(present(ring.members).length, "member")}` : "Joined";
+  if (phase === "joined") return ring ? `Joined: ${plural(ring.members.length, "member")}` : "Joined";
   return phase === "failed" ? "Not joined" : "This browser cannot join";
 }
 
@@ -36,14 +36,8 @@ function lamp({ phase, status }) {
 /** @param {View} view */
 function ringSummary({ ring }) {
   if (!ring) return "";
-  const here = present(ring.members);
-  const durable = here.filter((member) => member.class === "durable").length;
-  return `${plural(durable, "durable node")}, ${plural(here.length - durable, "page")}`;
-}
-
-/** @param {import("./types.js").Member[]} members */
-function present(members) {
-  return members.filter(({ state }) => state === "alive" || state === "suspect");
+  const durable = ring.members.filter((member) => member.class === "durable").length;
+  return `${plural(durable, "durable node")}, ${plural(ring.members.length - durable, "page")}`;
 }
 
 /** @param {string} id @param {Status | null} status */

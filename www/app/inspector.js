@@ -23,11 +23,13 @@ export function createInspector(state) {
 /** @param {View} view @returns {[string, string][]} */
 function inspect(view) {
   if (!view.ring) return [["quiet", "The ring shows here once this page has joined."]];
-  if (view.shown) return inspectMember(findMember(view, view.shown), view);
+  const shown = view.shown ? findMember(view, view.shown) : undefined;
+  if (shown) return inspectMember(shown, view);
   const hint = view.ring.members.length === 1
     ? "You are alone. Open this page in another window to see it join."
     : "Point at a member or tap it, or tab to the ring and use the arrow keys.";
-  return [...inspectMember(findMember(view, view.status?.id ?? ""), view), ["what quiet", hint]];
+  const self = findMember(view, view.status?.id ?? "");
+  return [...(self ? inspectMember(self, view) : []), ["what quiet", hint]];
 }
 
 /** @param {Member} member @param {View} view @returns {[string, string][]} */
@@ -50,7 +52,7 @@ function legend() {
     entry("durable node", svg("rect", { class: "shape", x: 5, y: 3, width: 12, height: 12, rx: 1 })),
     entry("page", svg("circle", { class: "shape", cx: 11, cy: 9, r: 6 })),
     entry("you", svg("circle", { class: "shape key-self", cx: 11, cy: 9, r: 4.5 }), svg("circle", { class: "self-ring key-self", cx: 11, cy: 9, r: 7.5 })),
-    entry("silent or gone", svg("circle", { class: "shape key-gone", cx: 11, cy: 9, r: 5.5 })),
+    entry("does not answer", svg("circle", { class: "shape key-suspect", cx: 11, cy: 9, r: 5.5 })),
     entry("direct link", svg("path", { class: "chord key-direct", d: "M1 9H21" })),
     entry("relayed link", svg("path", { class: "chord key-relay", d: "M1 9H21" })),
     entry("successors", svg("path", { class: "arc key-arc", d: "M1 12Q11 4 21 12" }), svg("path", { class: "chevron key-arc", d: "M9 4.5L14 8L9 11.5" })),

@@ -8,19 +8,19 @@ import { byteSize, memberName, milliseconds } from "./format.js";
 export const CLASSES = { durable: "durable node", transient: "page" };
 
 /** @type {Record<Member["state"], string>} */
-export const STATES = { alive: "alive", suspect: "suspect: does not answer", left: "has left", dead: "dead" };
+export const STATES = { alive: "alive", suspect: "suspect: does not answer" };
 
 /** @type {Record<Link["kind"], string>} */
 export const KINDS = { direct: "direct", relay: "relayed" };
 
-/** @param {View} view @param {string} id @returns {Member} */
+/** @param {View} view @param {string} id @returns {Member | undefined} */
 export function findMember(view, id) {
-  return view.ring?.members.find((member) => member.id === id) ?? { id, class: "transient", state: "alive" };
+  return view.ring?.members.find((member) => member.id === id);
 }
 
 /** @param {View} view @param {string} id */
 export function nameOf(view, id) {
-  return id === view.status?.id ? "you" : memberName(findMember(view, id));
+  return id === view.status?.id ? "you" : memberName(findMember(view, id) ?? { id });
 }
 
 /** @param {string} id @param {View} view @returns {"voter" | "mirror" | null} */

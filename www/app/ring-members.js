@@ -58,7 +58,6 @@ function makeMember(member) {
     svg("circle", { class: "halo" }),
     svg("circle", { class: "self-ring" }),
     shape,
-    svg("path", { class: "cross", d: "M-4 -4L4 4M4 -4L-4 4" }),
     svg("text", { class: "name" }),
   );
 }
@@ -71,7 +70,7 @@ function makeMember(member) {
  */
 function updateMember(node, member, { circle, view, at, size }, label) {
   const { x, y } = point(circle, at.get(member.id) ?? 0);
-  const [touch, halo, ring, shape, , name] = node.children;
+  const [touch, halo, ring, shape, name] = node.children;
   const self = member.id === view.status?.id;
   setAll(node, {
     transform: `translate(${num(x)} ${num(y)})`,

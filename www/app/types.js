@@ -24,7 +24,7 @@
  * @property {string} id
  * @property {string} [name]
  * @property {NodeClass} class
- * @property {"alive" | "suspect" | "left" | "dead"} state
+ * @property {"alive" | "suspect"} state
  *
  * @typedef {object} Ring
  * @property {string} ring_id

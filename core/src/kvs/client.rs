@@ -274,6 +274,7 @@ impl Kvs {
                 request.retry_at = now.mono + self.peers.timeout(&target) * 2;
                 let (message, op) = (request.message, request.op.clone());
                 self.send(target, Lane::Kv, Message::Ask { id: message, op });
+                self.doubt(target);
             } else {
                 self.try_request(id, now);
             }

@@ -492,8 +492,15 @@ impl Kvs {
             self.on_late(id, now);
         }
         for id in due {
-            if self.coordinations.active.contains_key(&id) {
+            if let Some(one) = self.coordinations.active.get(&id) {
                 self.counters.add("vote_retries");
+                let silent = one
+                    .voters
+                    .iter()
+                    .filter(|voter| **voter != self.own && !one.voted.contains(*voter));
+                for voter in silent.copied().collect::<Vec<_>>() {
+                    self.doubt(voter);
+                }
                 self.ask_voters(id, now);
             }
         }

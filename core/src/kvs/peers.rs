@@ -5,15 +5,32 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::id::NodeId;
+use crate::identity::Facts;
 use crate::kvs::key::Slot;
 use crate::kvs::slots::{SlotMap, SlotSet};
 use crate::rtt::Rtt;
 use crate::status::Class;
 
+/// A member that lives, since it started last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Living {
+    class: Class,
+    epoch: u64,
+}
+
+impl Living {
+    pub(crate) const fn of(facts: &Facts) -> Self {
+        Self {
+            class: facts.class,
+            epoch: facts.epoch,
+        }
+    }
+}
+
 /// The members that live, and what they said of their copies.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    alive: BTreeMap<NodeId, Class>,
+    alive: BTreeMap<NodeId, Living>,
     timeouts: BTreeMap<NodeId, Duration>,
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
@@ -34,11 +51,16 @@ impl News {
 }
 
 impl Peers {
-    pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Class>) -> News {
-        let gone = self.alive.keys().filter(|id| !alive.contains_key(*id));
+    /// Whoever started again was gone, and came.
+    pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Living>) -> News {
+        let gone = self
+            .alive
+            .iter()
+            .filter(|(id, was)| alive.get(id) != Some(was));
+        let mut others = alive.iter();
         let news = News {
-            gone: gone.copied().collect(),
-            came: alive.keys().any(|id| !self.alive.contains_key(id)),
+            gone: gone.map(|(id, _)| *id).collect(),
+            came: others.any(|(id, is)| self.alive.get(id) != Some(is)),
         };
         for id in &news.gone {
             self.caught_up.remove(id);
@@ -58,7 +80,9 @@ impl Peers {
 
     pub(super) fn durable_count(&self) -> usize {
         let durable = self.alive.values();
-        durable.filter(|class| **class == Class::Durable).count()
+        durable
+            .filter(|living| living.class == Class::Durable)
+            .count()
     }
 
     /// The first durable member at or after a position that is not among
@@ -66,7 +90,8 @@ impl Peers {
     pub(super) fn next_durable(&self, position: &NodeId, others: &[NodeId]) -> Option<NodeId> {
         let after = self.alive.range(position..);
         let mut clockwise = after.chain(self.alive.range(..position));
-        let next = clockwise.find(|(id, class)| **class == Class::Durable && !others.contains(id));
+        let next =
+            clockwise.find(|(id, living)| living.class == Class::Durable && !others.contains(id));
         next.map(|(id, _)| *id)
     }
 
@@ -75,7 +100,9 @@ impl Peers {
     pub(super) fn mirrors(&self, own: (NodeId, Class)) -> SlotMap<Vec<NodeId>> {
         /// Members of any class, from the start of a slot, that hold copies.
         const COPY_COUNT: usize = 3;
-        let mut members = self.alive.clone();
+        let alive = self.alive.iter();
+        let mut members: BTreeMap<NodeId, Class> =
+            alive.map(|(id, living)| (*id, living.class)).collect();
         members.insert(own.0, own.1);
         let round: Vec<(NodeId, Class)> = members.into_iter().collect();
         let mut mirrors = SlotMap::new(Vec::new());

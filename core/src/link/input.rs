@@ -141,10 +141,14 @@ impl Links {
         if !same {
             if let Some(peer) = self.peers.get_mut(&id) {
                 let was_up = core::mem::replace(&mut peer.up, false);
+                let epoch = peer.record.facts().epoch;
                 self.directs.forget(&id, &mut self.outputs);
                 if was_up {
-                    let cause = DownCause::Closed;
-                    self.events.push_back(LinkEvent::Down { peer: id, cause });
+                    self.events.push_back(LinkEvent::Down {
+                        peer: id,
+                        epoch,
+                        cause: DownCause::Closed,
+                    });
                 }
             } else {
                 self.make_room();
@@ -159,6 +163,8 @@ impl Links {
             peer.set_gone(now);
         }
         self.report_down(peer, DownCause::Closed);
+        // A direct link may be open still, to a peer that was killed.
+        self.doubt(*peer);
     }
 
     fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {

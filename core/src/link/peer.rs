@@ -100,20 +100,22 @@ impl Peer {
         self.gone_at.is_some_and(|at| now.since(at) < pause)
     }
 
-    /// When [`Self::probe`] will have something to do.
-    pub(super) fn probe_at(&self) -> Option<Instant> {
+    /// When [`Self::probe`] will have something to do. Whoever is in doubt
+    /// has not been heard since, and is asked at once.
+    pub(super) fn probe_at(&self, doubted: bool) -> Option<Instant> {
         if !self.up {
             return None;
         }
         Some(match &self.ping {
             Some(ping) if ping.sent_at >= self.heard_at => ping.sent_at + self.rtt.timeout(),
+            _ if doubted => self.heard_at,
             _ => self.heard_at + IDLE,
         })
     }
 
-    /// What to do about a watched peer at this instant.
-    pub(super) fn probe(&mut self, now: Instant) -> Probe {
-        let due = self.probe_at().is_some_and(|at| at <= now);
+    /// What to do at this instant about a peer that is watched or in doubt.
+    pub(super) fn probe(&mut self, doubted: bool, now: Instant) -> Probe {
+        let due = self.probe_at(doubted).is_some_and(|at| at <= now);
         match &self.ping {
             _ if !due => Probe::Rest,
             Some(ping) if ping.sent_at >= self.heard_at && ping.count >= PING_COUNT_MAX => {

@@ -10,6 +10,7 @@ use core::time::Duration;
 use super::Me;
 use crate::attach::{Attach, FromRelay, Refusal, ToRelay};
 use crate::event::{Dial, Lane, LinkId, Output};
+use crate::id::NodeId;
 use crate::identity::Record;
 use crate::rng::Rng;
 use crate::status::{RelayState, RelayStatus};
@@ -36,7 +37,7 @@ struct Relay {
 enum State {
     Waiting { dial_at: Instant },
     Attaching { link: LinkId, deadline: Instant },
-    Attached { link: LinkId },
+    Attached { link: LinkId, member: NodeId },
 }
 
 /// What the rest of the node should know.
@@ -44,8 +45,12 @@ enum State {
 pub(super) enum RelayEvent {
     /// Attached; this is the relay's own member of the ring.
     Attached { member: Record },
-    /// A way to a relay closed; circuits through the link are gone.
-    Lost { link: LinkId },
+    /// A way to a relay closed; circuits through the link are gone. The
+    /// relay's own member may be gone as well, if it was attached to.
+    Lost {
+        link: LinkId,
+        member: Option<NodeId>,
+    },
     /// Something a person should read.
     Trouble(String),
 }
@@ -73,7 +78,7 @@ impl Relays {
     /// The link to a relay that carries frames.
     pub(super) fn attached(&self) -> Option<LinkId> {
         self.relays.iter().find_map(|relay| match relay.state {
-            State::Attached { link } => Some(link),
+            State::Attached { link, .. } => Some(link),
             _ => None,
         })
     }
@@ -86,7 +91,7 @@ impl Relays {
     /// Whether frames from this link come from a relay that knows us.
     pub(super) fn is_attached(&self, link: LinkId) -> bool {
         let of =
-            |relay: &Relay| matches!(relay.state, State::Attached { link: own } if own == link);
+            |relay: &Relay| matches!(relay.state, State::Attached { link: own, .. } if own == link);
         self.relays.iter().any(of)
     }
 
@@ -121,9 +126,12 @@ impl Relays {
                     self.events.push_back(RelayEvent::Trouble(words));
                     return None;
                 }
-                relay.state = State::Attached { link };
-                relay.failures = 0;
                 let member = member.clone();
+                relay.state = State::Attached {
+                    link,
+                    member: member.id(),
+                };
+                relay.failures = 0;
                 self.events.push_back(RelayEvent::Attached { member });
                 None
             }
@@ -152,12 +160,16 @@ impl Relays {
             let words = format!("relay {}: {reason}; dialling again", relay.url);
             self.events.push_back(RelayEvent::Trouble(words));
         }
+        let member = match relay.state {
+            State::Attached { member, .. } => Some(member),
+            State::Waiting { .. } | State::Attaching { .. } => None,
+        };
         let pause = PAUSE_MIN * 2u32.saturating_pow(relay.failures.min(10));
         relay.failures = relay.failures.saturating_add(1);
         relay.state = State::Waiting {
             dial_at: now + rng.jitter(pause.min(PAUSE_MAX)),
         };
-        self.events.push_back(RelayEvent::Lost { link });
+        self.events.push_back(RelayEvent::Lost { link, member });
     }
 
     /// Dials what is due, and gives up what takes too long.
@@ -226,11 +238,47 @@ impl Relay {
     fn link(&self) -> Option<LinkId> {
         match self.state {
             State::Waiting { .. } => None,
-            State::Attaching { link, .. } | State::Attached { link } => Some(link),
+            State::Attaching { link, .. } | State::Attached { link, .. } => Some(link),
         }
     }
 }
 
 fn words(url: &str, refusal: Refusal) -> String {
     format!("relay {url} refuses this node: {refusal}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_relay_is_dialled_for_ever_after_pauses_that_grow_and_differ() {
+        let mut now = Instant::default();
+        let mut relays = Relays::new(&["ws://relay.example/ws".into()], now);
+        let mut rng = Rng::from_seed([7; 32]);
+        let mut outputs = VecDeque::new();
+        let mut pauses = Vec::new();
+        for number in 0..1000 {
+            relays.on_timeout(&mut rng, now, || LinkId(number), &mut outputs);
+            let dialled = outputs.pop_front();
+            assert!(
+                matches!(dialled, Some(Output::Dial { link: LinkId(link), .. }) if link == number)
+            );
+            relays.on_down(LinkId(number), "refused", &mut rng, now);
+            let due = relays.poll_timeout().unwrap();
+            pauses.push(due.since(now));
+            now = due;
+        }
+        assert!(pauses[0] >= PAUSE_MIN / 2 && pauses[0] <= PAUSE_MIN);
+        assert!(pauses[1] >= PAUSE_MIN && pauses[1] <= PAUSE_MIN * 2);
+        let late = pauses.split_off(10);
+        assert!(
+            late.iter()
+                .all(|pause| (PAUSE_MAX / 2..=PAUSE_MAX).contains(pause))
+        );
+        assert!(late.windows(2).any(|pair| pair[0] != pair[1]));
+        let troubles = relays.events.iter();
+        let troubles = troubles.filter(|event| matches!(event, RelayEvent::Trouble(_)));
+        assert_eq!(troubles.count(), 1, "said once");
+    }
 }

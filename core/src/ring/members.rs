@@ -93,10 +93,11 @@ impl Members {
         Merge::News
     }
 
-    /// Marks a member as suspected; returns the news, if it is some.
-    pub(super) fn suspect(&mut self, id: &NodeId, now: Instant) -> Option<Update> {
+    /// Marks a member as suspected since that epoch; returns the news, if it is
+    /// some.
+    pub(super) fn suspect(&mut self, id: &NodeId, epoch: u64, now: Instant) -> Option<Update> {
         let member = self.members.get_mut(id)?;
-        if member.state != MemberState::Alive {
+        if member.state != MemberState::Alive || member.epoch > epoch {
             return None;
         }
         member.state = MemberState::Suspect;
@@ -168,8 +169,11 @@ impl Members {
         self.members.get(id).map(|member| member.update(*id))
     }
 
+    /// Those who live, for all that is known. The others are remembered for
+    /// the sake of the table alone.
     pub(super) fn status(&self) -> impl Iterator<Item = MemberStatus> + '_ {
-        self.members.iter().map(|(id, member)| MemberStatus {
+        let living = self.members.iter().filter(|(_, member)| member.lives());
+        living.map(|(id, member)| MemberStatus {
             id: *id,
             name: member
                 .record
@@ -187,14 +191,17 @@ impl Members {
 
 impl Member {
     fn update(&self, id: NodeId) -> Update {
-        let lives = matches!(self.state, MemberState::Alive | MemberState::Suspect);
         Update {
             id,
             epoch: self.epoch,
             incarnation: self.incarnation,
             state: self.state,
-            record: self.record.clone().filter(|_| lives),
+            record: self.record.clone().filter(|_| self.lives()),
         }
+    }
+
+    const fn lives(&self) -> bool {
+        matches!(self.state, MemberState::Alive | MemberState::Suspect)
     }
 }
 

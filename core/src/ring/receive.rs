@@ -46,16 +46,7 @@ impl Ring {
             } => {
                 self.on_updates(peer, &updates, now);
                 if let Some(ring) = self.id.filter(|_| answer) {
-                    let updates = self.table();
-                    let answer = false;
-                    self.send(
-                        peer,
-                        Message::Exchange {
-                            ring,
-                            updates,
-                            answer,
-                        },
-                    );
+                    self.send_table(peer, ring, false);
                 }
             }
             Message::Find(_) | Message::Found(_) | Message::Foreign { .. } => {}

@@ -208,12 +208,12 @@ impl Checker {
                 }
             }
             let members = node.ring_status().members;
-            let living = members
+            let all_alive = members
                 .iter()
-                .filter(|member| member.state == MemberState::Alive);
-            let living: Vec<NodeId> = living.map(|member| member.id).collect();
-            if living != ring {
-                return Err(format!("p{index}: members {living:?} instead of {ring:?}"));
+                .all(|member| member.state == MemberState::Alive);
+            let ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();
+            if ids != ring || !all_alive {
+                return Err(format!("p{index}: {members:?} instead of {ring:?}"));
             }
             if !status.ready || status.store.under_replicated > 0 {
                 let missing = status.store.under_replicated;

@@ -1,19 +1,15 @@
 //! A disk that forgets, in a crash, what was not synced.
 
-use std::collections::BTreeMap;
-
 use roundelay_core::kvs::{Key, Version};
-use roundelay_core::store::{Read, StoreOp, Stored, Write};
-
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+use roundelay_core::store::{MemoryStore, StoreOp, Stored, Write};
 
 /// The storage of one process.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     /// What reads see.
-    seen: Map,
+    seen: MemoryStore,
     /// What a crash leaves.
-    synced: Map,
+    synced: MemoryStore,
     /// When the last order is carried out: they are done one after another.
     pub busy_until: u64,
 }
@@ -21,28 +17,12 @@ pub struct Disk {
 impl Disk {
     /// What an order will answer; commits are seen at once.
     pub fn order(&mut self, op: &StoreOp) -> Stored {
-        match op {
-            StoreOp::Read(Read::Get { key }) => Stored::Value(self.seen.get(key).cloned()),
-            StoreOp::Read(Read::Scan { from, to, limit }) => {
-                let mut left = *limit;
-                let entries = self.seen.range(from.clone()..to.clone());
-                let entries = entries.take_while(|(key, value)| {
-                    let fits = left > 0;
-                    left = left.saturating_sub(key.len() + value.len());
-                    fits
-                });
-                Stored::Entries(entries.map(|(k, v)| (k.clone(), v.clone())).collect())
-            }
-            StoreOp::Commit(writes) => {
-                apply(&mut self.seen, writes);
-                Stored::Done
-            }
-        }
+        self.seen.submit(op.clone())
     }
 
     /// A commit is durable.
-    pub fn sync(&mut self, writes: &[Write]) {
-        apply(&mut self.synced, writes);
+    pub fn sync(&mut self, writes: Vec<Write>) {
+        self.synced.submit(StoreOp::Commit(writes));
     }
 
     pub fn crash(&mut self) {
@@ -59,14 +39,5 @@ impl Disk {
         postcard::take_from_bytes(entry)
             .ok()
             .map(|(version, _)| version)
-    }
-}
-
-fn apply(map: &mut Map, writes: &[Write]) {
-    for write in writes {
-        match &write.value {
-            Some(value) => map.insert(write.key.clone(), value.clone()),
-            None => map.remove(&write.key),
-        };
     }
 }

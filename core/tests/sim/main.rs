@@ -13,6 +13,8 @@ mod disk;
 mod fault;
 mod random;
 mod scenario;
+#[cfg(not(planted_bugs))]
+mod stall;
 mod workload;
 mod world;
 

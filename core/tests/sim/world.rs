@@ -289,7 +289,7 @@ impl World {
             }
             Happening::Synced(index, start, token, writes) => {
                 if self.processes[index].start == start {
-                    self.processes[index].disk.sync(&writes);
+                    self.processes[index].disk.sync(writes);
                     let result = Ok(Stored::Done);
                     return self.input(index, Input::Stored { token, result });
                 }

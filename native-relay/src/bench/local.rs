@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::BenchError;
 use super::ring::free_address;
-use crate::config::{NodeConfig, RelayConfig, RelayUrl};
+use crate::config::{MemberConfig, NodeConfig, RelayConfig, RelayUrl};
 use crate::error::RunError;
 use crate::handle::Handle;
 use crate::link::direct::{DirectConfig, DirectLinks};
@@ -66,13 +66,9 @@ impl Local {
             .map_err(|_| BenchError::Answer("loopback has no address".to_owned()))?;
         let config = RelayConfig {
             listen,
-            http: None,
-            data_dir,
             networks: vec![network()?],
-            relays: Vec::new(),
             public_url: None,
-            name: "bench".to_owned(),
-            new_ring: false,
+            member: member(Vec::new(), data_dir),
         };
         let local = Self::run(|stopped| async move {
             let listeners = relay::Listeners::bind(&config).await?;
@@ -92,13 +88,9 @@ impl Local {
             BenchError::Answer(format!("{relay} cannot be a relay's URL: {error}"))
         })?;
         let config = NodeConfig {
-            relays: vec![relay],
-            http: None,
-            data_dir,
             network: network()?,
             udp: SocketAddr::from(([127, 0, 0, 1], 0)),
-            name: "bench".to_owned(),
-            new_ring: false,
+            member: member(vec![relay], data_dir),
         };
         let (started, handle) = std::sync::mpsc::channel();
         let local = Self::run(|stopped| async move {
@@ -172,6 +164,16 @@ async fn is_whole(handle: &Handle) -> bool {
         && status.store.under_replicated == 0
         && location.voters.len() == 3
         && direct.count() == 2
+}
+
+fn member(relays: Vec<RelayUrl>, data_dir: Option<PathBuf>) -> MemberConfig {
+    MemberConfig {
+        relays,
+        http: None,
+        data_dir,
+        name: "bench".to_owned(),
+        new_ring: false,
+    }
 }
 
 fn network() -> Result<Network, BenchError> {

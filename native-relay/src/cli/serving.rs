@@ -7,7 +7,8 @@ use clap::Args;
 use roundelay_core::{NameError, Network};
 
 use crate::config::{
-    ConfigError, HttpConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl, checked_name,
+    ConfigError, HttpConfig, MemberConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl,
+    checked_name,
 };
 
 /// The flags of `roundelay relay`.
@@ -116,13 +117,9 @@ impl RelayArgs {
         }
         Ok(RelayConfig {
             listen: self.listen,
-            http: self.common.http()?,
-            data_dir: self.common.data_dir,
             networks: NetworkFlag::load_all(&self.networks)?,
-            relays: self.common.relays,
             public_url: self.public_url,
-            name: checked_name(self.common.name)?,
-            new_ring: self.common.new_ring,
+            member: self.common.config()?,
         })
     }
 }
@@ -138,22 +135,24 @@ impl NodeArgs {
             secret_file: self.secret_file,
         };
         Ok(NodeConfig {
-            http: self.common.http()?,
-            relays: self.common.relays,
-            data_dir: self.common.data_dir,
             network: network.load()?,
             udp: self.udp,
-            name: checked_name(self.common.name)?,
-            new_ring: self.common.new_ring,
+            member: self.common.config()?,
         })
     }
 }
 
 impl CommonArgs {
-    fn http(&self) -> Result<Option<HttpConfig>, ConfigError> {
-        let load =
-            |listen| HttpConfig::load(listen, self.allow_hosts.clone(), self.token_file.as_deref());
-        self.http.map(load).transpose()
+    fn config(self) -> Result<MemberConfig, ConfigError> {
+        let (hosts, token_file) = (self.allow_hosts, self.token_file);
+        let load = |listen| HttpConfig::load(listen, hosts, token_file.as_deref());
+        Ok(MemberConfig {
+            relays: self.relays,
+            http: self.http.map(load).transpose()?,
+            data_dir: self.data_dir,
+            name: checked_name(self.name)?,
+            new_ring: self.new_ring,
+        })
     }
 }
 

@@ -126,9 +126,9 @@ mod tests {
     fn a_ring_is_a_line_for_each_member() {
         let ring = json!({ "ring_id": "r", "members": [
             { "id": "aaaa", "name": "evil\u{1b}[2J", "class": "durable", "state": "alive" },
-            { "id": "bbbb", "name": "", "class": "transient", "state": "dead" },
+            { "id": "bbbb", "name": "", "class": "transient", "state": "suspect" },
         ]});
-        let expected = "aaaa  durable    alive    evil\u{fffd}[2J\nbbbb  transient  dead\n";
+        let expected = "aaaa  durable    alive    evil\u{fffd}[2J\nbbbb  transient  suspect\n";
         assert_eq!(super::ring(&ring), expected);
     }
 

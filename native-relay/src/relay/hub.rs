@@ -278,7 +278,10 @@ impl HubTask {
                     None => {}
                 },
                 HubOutput::Pause { connection, until } => {
-                    // Members of this process are bounded by their own lanes.
+                    // Pauses keep strangers from crowding out others. The
+                    // relay's own member cannot: what it has on its way here
+                    // is bounded by its lanes, and each turn takes no more
+                    // from it than from the sockets.
                     if let Some(Outlet::Socket(socket)) = self.outlets.get(&connection) {
                         let from = self.clock.moment().instant;
                         let until = self.clock.instant(until, from);

@@ -1,7 +1,8 @@
 //! The link to the relay in this process: two queues, no socket.
 //!
-//! Towards the hub at most what core has outstanding is queued; from the hub
-//! at most what the hub lets wait for one connection.
+//! Towards the hub at most what core has outstanding is queued, since the hub
+//! reports what it took only then; from the hub at most what the hub lets wait
+//! for one connection. The hub's pauses are therefore not for this link.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

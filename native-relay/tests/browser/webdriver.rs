@@ -208,6 +208,15 @@ impl Tab<'_> {
         self.browser.post("/window", &handle);
     }
 
+    /// Closes it, as its user would.
+    pub(crate) fn close(self) {
+        self.switch();
+        let left = self.browser.ask("DELETE", "/window", None);
+        // A driver takes no commands without a window, and one was there
+        // before any tab.
+        self.browser.post("/window", &json!({ "handle": left[0] }));
+    }
+
     /// Runs the body of an asynchronous function with these `args`; what it
     /// returns, or its error in words.
     pub(crate) fn run(&self, body: &str, args: &[&str]) -> Result<Value, String> {

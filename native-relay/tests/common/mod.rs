@@ -1,6 +1,8 @@
 //! Real processes of the real binary, on loopback.
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub(crate) mod keys;
+
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::ExitStatusExt;

@@ -23,17 +23,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+/// Long, since other tests may have the processors.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
 pub(crate) fn id(byte: u8) -> NodeId {
     NodeId::from_bytes([byte; 32])
 }
 
-/// The fake: keys under `fail/` end as their names say.
+/// The fake: keys under `fail/` end as their names say, and `held` ones when
+/// the test says so.
 pub(crate) struct Node {
     values: BTreeMap<Key, (Vec<u8>, Version)>,
     writes: u64,
     ready: watch::Receiver<bool>,
-    never: Vec<oneshot::Sender<Reply>>,
+    held: Held,
 }
+
+/// The requests that wait for the test.
+type Held = watch::Sender<Vec<oneshot::Sender<Reply>>>;
 
 impl Node {
     pub(crate) async fn start(options: Options) -> Client {
@@ -50,18 +57,24 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let (handle, commands) = Handle::new();
         let (ready, receiver) = watch::channel(true);
+        let held = Held::default();
         let node = Self {
             values: BTreeMap::new(),
             writes: 0,
             ready: receiver,
-            never: Vec::new(),
+            held: held.clone(),
         };
         tokio::spawn(node.run(commands));
         let (shutdown, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, handle, options, async {
             let _ = stopped.await;
         }));
-        (Client { address, ready }, shutdown, served)
+        let client = Client {
+            address,
+            ready,
+            held,
+        };
+        (client, shutdown, served)
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -82,13 +95,7 @@ impl Node {
 
     fn get(&mut self, key: &Key, reply: oneshot::Sender<Reply>) {
         match key.as_str() {
-            "fail/never" => self.never.push(reply),
-            "fail/slow" => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    let _ = reply.send(Reply::Missing);
-                });
-            }
+            "held" => self.held.send_modify(|held| held.push(reply)),
             "fail/stopped" => drop(reply),
             _ => {
                 let found = self.values.get(key).cloned();
@@ -178,6 +185,7 @@ fn location(key: &Key) -> Location {
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     ready: watch::Sender<bool>,
+    held: Held,
 }
 
 /// What came back.
@@ -213,6 +221,23 @@ impl Client {
         self.ready.send(ready).unwrap();
     }
 
+    /// Waits until so many requests are held.
+    pub(crate) async fn wait_held(&self, count: usize) {
+        let mut held = self.held.subscribe();
+        let held = held.wait_for(|held| held.len() >= count);
+        let held = tokio::time::timeout(DEADLINE, held).await;
+        assert_eq!(held.expect("in time").unwrap().len(), count);
+    }
+
+    /// Answers all requests that are held: no such key.
+    pub(crate) fn release(&self) {
+        self.held.send_modify(|held| {
+            for reply in held.drain(..) {
+                let _ = reply.send(Reply::Missing);
+            }
+        });
+    }
+
     /// Sends a request line and headers, with `Host` and the body's length
     /// added.
     pub(crate) async fn request(&self, head: &str, body: &[u8]) -> Answer {
@@ -240,8 +265,7 @@ impl Client {
             let _ = writer.write_all(&bytes).await;
             std::future::pending::<()>().await;
         };
-        let limit = Duration::from_secs(20);
-        let answer = tokio::time::timeout(limit, async {
+        let answer = tokio::time::timeout(DEADLINE, async {
             tokio::select! { answer = read => answer, () = write => unreachable!() }
         });
         answer.await.expect("an answer in time")
@@ -267,8 +291,8 @@ impl Client {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// So many gets on one connection, not answered as long as what this
-    /// returns lives.
+    /// So many gets on one connection, under way as long as what this returns
+    /// lives.
     pub(crate) async fn http2_held(&self, path: &str, count: usize) -> impl Sized + use<> {
         let mut sender = self.http2_connection().await;
         let mut held = tokio::task::JoinSet::new();
@@ -278,8 +302,6 @@ impl Client {
             let request = hyper::Request::get(uri).body(Full::default()).unwrap();
             held.spawn(sender.send_request(request));
         }
-        // Until the server has them all.
-        tokio::time::sleep(Duration::from_millis(100)).await;
         (sender, held)
     }
 

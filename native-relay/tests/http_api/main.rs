@@ -2,11 +2,10 @@
 
 mod fake;
 
-use std::time::Duration;
-
-use fake::{Client, Node};
+use fake::{Client, DEADLINE, Node};
 use roundelay::api::{Options, Token};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 /// A request for a key, answered; the status is what most tests ask for.
 async fn status(client: &Client, head: &str, body: &[u8]) -> u16 {
@@ -384,19 +383,16 @@ async fn http_2_is_spoken_without_tls() {
 async fn requests_beyond_the_limit_are_told_so_at_once() {
     let client = Node::start(Options::default()).await;
     let held: Vec<_> = (0..roundelay::api::REQUESTS_MAX / 128)
-        .map(|_| client.http2_held("/v1/kv/fail/never", 128))
+        .map(|_| client.http2_held("/v1/kv/held", 128))
         .collect();
     let held = futures_of(held).await;
+    client.wait_held(roundelay::api::REQUESTS_MAX).await;
     let answer = client.request("GET /v1/kv/a HTTP/1.1", b"").await;
     assert_eq!((answer.status, answer.code()), (503, "busy".into()));
     drop(held);
-    for _ in 0..100 {
-        if status(&client, "GET /v1/kv/a HTTP/1.1", b"").await == 404 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("callers that went away still take up room");
+    let served = async { while status(&client, "GET /v1/kv/a HTTP/1.1", b"").await != 404 {} };
+    let served = tokio::time::timeout(DEADLINE, served).await;
+    served.expect("callers that went away to leave their room to others");
 }
 
 async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
@@ -410,22 +406,16 @@ async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 #[tokio::test]
 async fn a_shutdown_lets_requests_end() {
     let (client, shutdown, served) = Node::start_with_shutdown(Options::default()).await;
-    let slow = tokio::spawn({
+    let held = tokio::spawn({
         let client = client.clone();
-        async move {
-            client
-                .request("GET /v1/kv/fail/slow HTTP/1.1", b"")
-                .await
-                .status
-        }
+        async move { status(&client, "GET /v1/kv/held HTTP/1.1", b"").await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.wait_held(1).await;
     shutdown.send(()).unwrap();
-    assert_eq!(slow.await.unwrap(), 404);
+    let closed = async { while TcpStream::connect(client.address).await.is_ok() {} };
+    let closed = tokio::time::timeout(DEADLINE, closed).await;
+    closed.expect("the port to be closed");
+    client.release();
+    assert_eq!(held.await.unwrap(), 404);
     served.await.unwrap().unwrap();
-    assert!(
-        tokio::net::TcpStream::connect(client.address)
-            .await
-            .is_err()
-    );
 }

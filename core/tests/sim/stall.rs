@@ -1,0 +1,162 @@
+//! How long callers wait for a member that died, or started again, without a
+//! word.
+
+use std::collections::BTreeMap;
+
+use roundelay_core::kvs::{Key, Mode, Reply, RequestId};
+use roundelay_core::status::{Class, LinkKind, MemberState};
+use roundelay_core::{Event, Node, NodeId};
+
+use crate::checker::Checker;
+use crate::world::{MS, SECOND, Weather, World};
+
+/// What a caller may wait at most, on links whose round trip is below the
+/// shortest time-out.
+const STALL_MAX: u64 = 800 * MS;
+/// Keys in so many slots that every member is asked as a coordinator.
+const KEYS: usize = 16;
+
+/// Three durable nodes, the relay among them, and two pages, all linked
+/// directly.
+fn ring(seed: u64) -> World {
+    let weather = Weather {
+        latency_us: (200, MS),
+        loss: 0.0,
+        repeats: 0.0,
+        reorders: false,
+        blocked: 0.0,
+        disk_us: (20, 50),
+    };
+    let mut world = World::new(seed, weather);
+    for class in [Class::Durable, Class::Durable, Class::Durable] {
+        world.add(class, 0);
+    }
+    for class in [Class::Transient, Class::Transient] {
+        world.add(class, 0);
+    }
+    let is_settled = |world: &World| {
+        let all_direct = world.alive().all(|(_, node)| {
+            let links = node.status().links;
+            links.len() == 4 && links.iter().all(|link| link.kind == LinkKind::Direct)
+        });
+        let voters = world.alive().all(|(_, node)| {
+            let key = Key::new("any").unwrap();
+            node.locate(&key).voters.len() == 3
+        });
+        all_direct && voters && Checker::default().settled(world, &[]).is_ok()
+    };
+    while !is_settled(&world) {
+        assert!(world.now < 60 * SECOND, "seed {seed} does not settle");
+        let until = world.now + 10 * MS;
+        world.run_until(until, &mut |_, _, _| {});
+    }
+    world
+}
+
+/// Every living node puts or gets every key at once. Returns how long the
+/// slowest answer took.
+fn all_call(world: &mut World, put: bool) -> u64 {
+    let begun = world.now;
+    let mut open = BTreeMap::new();
+    let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+    let mut slowest = 0;
+    for index in alive {
+        for number in 0..KEYS {
+            let now = world.now_of(index);
+            let key = Key::new(format!("k{number}/p{index}")).unwrap();
+            let Some(node) = &mut world.processes[index].node else {
+                continue;
+            };
+            let request = match put {
+                true => node.put(key, b"value".to_vec(), Mode::Quorum, now),
+                false => node.get(key, Mode::Quorum, now),
+            };
+            open.insert((index, request), number);
+            for (index, event) in world.drain(index) {
+                on_event(&mut open, index, event);
+            }
+        }
+    }
+    while !open.is_empty() {
+        let until = world.now + MS;
+        world.run_until(until, &mut |_, index, event| {
+            on_event(&mut open, index, event);
+        });
+        slowest = world.now - begun;
+    }
+    slowest
+}
+
+fn on_event(open: &mut BTreeMap<(usize, RequestId), usize>, index: usize, event: Event) {
+    if let Event::Reply { request, reply } = event {
+        assert!(!matches!(reply, Reply::Failed(_)), "p{index}: {reply:?}");
+        open.remove(&(index, request));
+    }
+}
+
+/// Whoever dies, those who wait for it ask whether it lives, and go to the
+/// next.
+#[test]
+fn a_silent_death_holds_up_callers_for_a_moment_only() {
+    let mut slowest = 0;
+    for (seed, victim) in (0..30).map(|seed| (seed, seed as usize % 3)) {
+        let mut world = ring(seed);
+        all_call(&mut world, true);
+        let later = world.now + 5 * SECOND;
+        world.run_until(later, &mut |_, _, _| {});
+        world.crash(victim, false);
+        for put in [false, true] {
+            let took = all_call(&mut world, put);
+            slowest = slowest.max(took);
+            assert!(
+                took < STALL_MAX,
+                "seed {seed}: after p{victim}'s death a call took {} ms",
+                took / MS
+            );
+        }
+    }
+    println!("stall: {} ms at most", slowest / MS);
+}
+
+fn durable_know_each_other(world: &World) -> bool {
+    let durable = [0, 1, 2].map(|index| world.id(index));
+    let nodes = (0..3).filter_map(|index| world.processes[index].node.as_ref());
+    nodes.map(Node::ring_status).all(|ring| {
+        let alive = ring.members.iter();
+        let alive = alive.filter(|member| member.state == MemberState::Alive);
+        let alive: Vec<NodeId> = alive.map(|member| member.id).collect();
+        durable.iter().all(|id| alive.contains(id))
+    })
+}
+
+/// All durable nodes are killed without a word and start again at once, while
+/// the pages stay, with links that lead to nobody. What the pages make of
+/// that holds up nobody who is whole again.
+#[test]
+fn pages_that_stay_take_no_restarted_node_for_dead() {
+    for seed in 0..50 {
+        let mut world = ring(seed);
+        all_call(&mut world, true);
+        for index in 0..3 {
+            world.crash(index, false);
+        }
+        let later = world.now + (seed % 3) * 200 * MS;
+        world.run_until(later, &mut |_, _, _| {});
+        for index in 0..3 {
+            world.start(index);
+        }
+        let begun = world.now;
+        let mut whole = false;
+        while world.now < begun + 10 * SECOND {
+            let until = world.now + 10 * MS;
+            world.run_until(until, &mut |world, _, event| {
+                let known = event != Event::Ring || durable_know_each_other(world);
+                let took = (world.now - begun) / MS;
+                assert!(known || !whole, "seed {seed}: a suspicion after {took} ms");
+            });
+            let ready = world.alive().all(|(_, node)| node.is_ready());
+            whole |= ready && durable_know_each_other(&world);
+        }
+        assert!(whole, "seed {seed}");
+    }
+}
