@@ -34,6 +34,7 @@ use crate::identity::{Identity, Network, Record};
 use crate::rng::Rng;
 use crate::status::{LinkKind, LinkStatus, RelayStatus};
 use crate::time::{Instant, Now};
+use crate::trouble::{Trouble, TroubleKind};
 
 /// Peers of which a node keeps a record. Beyond it the ones without a path
 /// that were heard of longest ago are forgotten.
@@ -64,7 +65,7 @@ pub(crate) enum LinkEvent {
     /// The set of paths changed.
     Changed,
     /// Something a person should read.
-    Trouble(String),
+    Trouble(Trouble),
 }
 
 /// Why the last way to a peer closed.
@@ -464,7 +465,9 @@ impl Links {
                         self.settle_down(&peer, DownCause::Lost);
                     }
                 }
-                RelayEvent::Trouble(words) => self.events.push_back(LinkEvent::Trouble(words)),
+                RelayEvent::Trouble(trouble) => {
+                    self.events.push_back(LinkEvent::Trouble(trouble));
+                }
             }
             self.events.push_back(LinkEvent::Changed);
         }
@@ -476,7 +479,8 @@ impl Links {
                 DirectEvent::Failed { peer, reason } => {
                     self.counters.add("direct_failed");
                     let words = format!("no direct link to {}: {reason}", peer.short());
-                    self.events.push_back(LinkEvent::Trouble(words));
+                    let trouble = Trouble::new(TroubleKind::NoDirectLink, words);
+                    self.events.push_back(LinkEvent::Trouble(trouble));
                 }
             }
         }

@@ -20,6 +20,7 @@ use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
 use crate::status::{Class, Location, MemberState, RingStatus, Status};
 use crate::time::Now;
+use crate::trouble::Trouble;
 use crate::wire;
 
 /// Up to this many members, every pair holds a direct link.
@@ -290,11 +291,13 @@ impl Node {
                 self.send(to, Lane::Control, Message::Signal(bytes), now);
             }
             LinkEvent::Changed => self.outputs.push_back(Output::Event(Event::Link)),
-            LinkEvent::Trouble(message) => {
-                self.outputs
-                    .push_back(Output::Event(Event::Trouble { message }));
-            }
+            LinkEvent::Trouble(trouble) => self.tell(trouble),
         }
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        self.outputs
+            .push_back(Output::Event(Event::Trouble(trouble)));
     }
 
     fn on_ring_action(&mut self, action: RingAction, now: Now) {
@@ -308,10 +311,7 @@ impl Node {
             RingAction::Changed => self.on_ring_changed(now),
             RingAction::Doubt { peer } => self.links.doubt(peer),
             RingAction::Differs { peer } => self.kvs.on_differs(peer),
-            RingAction::Trouble(message) => {
-                self.outputs
-                    .push_back(Output::Event(Event::Trouble { message }));
-            }
+            RingAction::Trouble(trouble) => self.tell(trouble),
         }
     }
 
