@@ -5,15 +5,19 @@
 //! works over circuits at once; direct links come up behind them. This layer
 //! knows nothing of rings or keys.
 
+mod arrival;
 mod circuit;
 mod direct;
 mod frame;
 mod input;
 mod lanes;
+mod offers;
 mod peer;
 mod relay;
 mod seal;
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
