@@ -2,6 +2,8 @@
 
 mod message;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
