@@ -215,7 +215,7 @@ impl Views {
         for (first, last, state) in self.slots.runs() {
             match known.last_mut() {
                 Some(run) if run.view == state.view && run.last.checked_add(1) == Some(first) => {
-                    run.last = last
+                    run.last = last;
                 }
                 _ if state.view.number == 0 => {}
                 _ => known.push(SlotView {

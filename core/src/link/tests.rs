@@ -151,7 +151,7 @@ impl End {
 
     /// Lets time pass.
     fn wait(&mut self, time: Duration) {
-        self.now.mono = self.now.mono + time;
+        self.now.mono += time;
         self.now.unix_ms += time.as_millis() as u64;
     }
 

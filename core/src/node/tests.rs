@@ -91,7 +91,7 @@ impl Victim {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now.mono = self.now.mono + time;
+        self.now.mono += time;
         self.now.unix_ms += time.as_millis() as u64;
         self.node.handle_input(Input::Timeout, self.now);
         self.settle();
