@@ -374,6 +374,12 @@ impl Node {
     fn on_message(&mut self, from: NodeId, message: Message, now: Now) {
         match message {
             Message::Ring(message) => {
+                if let Some(record) = message.introduction(&from)
+                    && self.links.record(&from).is_none()
+                    && record.verify(&self.config.network).is_ok()
+                {
+                    self.links.learn(record, now.mono);
+                }
                 let Some(record) = self.links.record(&from).cloned() else {
                     return self.counters.add("message_unknown_sender");
                 };

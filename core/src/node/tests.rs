@@ -26,6 +26,12 @@ struct Victim {
 
 impl Victim {
     fn new() -> Self {
+        let victim = Self::start(1, RingEntry::Begin);
+        assert!(victim.node.is_ready());
+        victim
+    }
+
+    fn start(seed: u8, entry: RingEntry) -> Self {
         let now = Now {
             mono: Instant::from_micros(1),
             unix_ms: 1_763_856_000_000,
@@ -35,11 +41,11 @@ impl Victim {
             class: Class::Durable,
             name: String::new(),
             epoch: 1,
-            relays: vec![],
-            entry: RingEntry::Begin,
+            relays: vec!["ws://relay/ws".to_string()],
+            entry,
             direct_budget: 8,
         };
-        let identity = Identity::from_seed(&[1; 32]);
+        let identity = Identity::from_seed(&[seed; 32]);
         let mut victim = Self {
             node: Node::new(identity, config, [2; 32], now).unwrap(),
             disk: BTreeMap::new(),
@@ -47,7 +53,6 @@ impl Victim {
             now,
         };
         victim.settle();
-        assert!(victim.node.is_ready());
         victim
     }
 
@@ -247,4 +252,41 @@ fn no_message_of_a_member_breaks_a_node() {
         }
         assert_eq!(victim.replies.len(), 1, "seed {seed}");
     }
+}
+
+/// The ring's next message for another.
+fn said(victim: &mut Victim) -> ring::Message {
+    loop {
+        match victim.node.ring.actions.pop_front() {
+            Some(RingAction::Send { message, .. }) => return message,
+            Some(_) => {}
+            None => panic!("nothing is said"),
+        }
+    }
+}
+
+/// The successor may have no path to one that joins, as when the two are at
+/// different relays: its answer comes by way of others.
+#[test]
+fn who_takes_a_node_in_may_be_a_stranger() {
+    let mut successor = Victim::new();
+    let mut joiner = Victim::start(3, RingEntry::Join);
+    let gate = peers(&mut joiner)[0];
+    joiner.node.ring.on_contact(gate, joiner.now.mono);
+    let (find, record) = (said(&mut joiner), joiner.node.record().clone());
+    let now = successor.now.mono;
+    successor.node.ring.on_message(&record, find, now);
+    let found = wire::encode(&Message::Ring(said(&mut successor)));
+    let (from, to) = (successor.node.id(), joiner.node.id());
+    let mut hear = |from| {
+        let routed = Routed::new(from, to, Lane::Control, found.clone());
+        joiner.hear(gate, &wire::encode(&Message::Routed(routed)));
+        (
+            joiner.node.ring.id(),
+            joiner.count("message_unknown_sender"),
+        )
+    };
+    // Not by its record: that one says nothing of itself.
+    assert_eq!(hear(NodeId::from_bytes([9; 32])), (None, 1));
+    assert_eq!(hear(from), (successor.node.ring.id(), 1));
 }
