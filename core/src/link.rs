@@ -12,6 +12,7 @@ mod frame;
 mod input;
 mod lanes;
 mod offers;
+mod pace;
 mod peer;
 mod relay;
 mod seal;

@@ -41,7 +41,7 @@ pub(super) enum Refused {
     Outdated,
     /// It belongs to a session that this node does not have.
     Unknown,
-    /// Too many sessions were opened lately.
+    /// Too many sessions were opened lately, by this peer or by all.
     Crowded,
 }
 

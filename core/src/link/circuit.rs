@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Me;
 use super::arrival::{Arrival, Refused};
+use super::pace::Pace;
 use super::seal::{Acceptance, Ends, Initiation, Seal};
 use crate::event::{Lane, LinkId};
 use crate::id::NodeId;
@@ -106,6 +107,7 @@ pub(super) struct Circuits {
     current: BTreeMap<NodeId, u32>,
     seen: BTreeMap<[u8; 32], u32>,
     seen_order: VecDeque<(u64, [u8; 32])>,
+    pace: Pace,
     pub(super) forwards: Vec<Forward>,
 }
 
@@ -293,7 +295,7 @@ impl Circuits {
             return self.repeat_answer(via, from, *own);
         }
         self.forget_seen(now.unix_ms);
-        if self.seen.len() >= SEEN_COUNT_MAX {
+        if self.seen.len() >= SEEN_COUNT_MAX || !self.pace.admit(from, now.mono) {
             return Arrival::Refused(Refused::Crowded);
         }
         let ends = Ends {

@@ -34,6 +34,13 @@ fn goes_on(a: &mut End, b: &mut End) {
     assert_eq!((session(a, b), session(b, a)), before);
 }
 
+/// A new circuit carries a message.
+fn goes_on_anew(a: &mut End, b: &mut End) {
+    a.say(&b.id(), b"anew");
+    exchange(&mut [a, b]);
+    assert_eq!(b.heard(), [b"anew"]);
+}
+
 #[test]
 fn everything_replayed_is_refused() {
     let (mut a, mut b, carried) = circuit();
@@ -232,6 +239,7 @@ fn what_is_cut_off_damaged_or_too_long_is_refused() {
         let head = body.len() - if from == a.id() { 7 + 16 } else { 100 };
         for cut in head..body.len() {
             let before = refused(&b);
+            b.wait(Duration::from_millis(300));
             b.deliver(from, &body[..cut]);
             assert_eq!(refused(&b), before + 1, "cut at {cut} of {}", body.len());
         }
@@ -253,6 +261,29 @@ fn what_is_cut_off_damaged_or_too_long_is_refused() {
     b.deliver(c.id(), &first);
     assert_eq!(b.heard(), [b"whole", b"whole"]);
     goes_on(&mut a, &mut b);
+}
+
+#[test]
+fn who_opens_too_often_is_refused_and_nobody_else() {
+    let (mut a, mut b, _) = circuit();
+    let mut c = End::attached(3, 30);
+    c.links.learn(&b.links.me.record, c.now.mono);
+    for _ in 0..1_000 {
+        c.links.circuits.close(&b.id());
+        c.say(&b.id(), b"again");
+        b.deliver(c.id(), &c.forwards()[0].1);
+    }
+    let heard = b.heard().len();
+    assert!((10..30).contains(&heard), "{heard}");
+    assert_eq!(b.count("circuit_crowded"), 1_000 - heard as u64);
+    goes_on(&mut a, &mut b);
+    a.links.circuits.close(&b.id());
+    b.links.circuits.close(&a.id());
+    goes_on_anew(&mut a, &mut b);
+    // After a while it may open one again.
+    b.wait(Duration::from_secs(1));
+    c.links.circuits.close(&b.id());
+    goes_on_anew(&mut c, &mut b);
 }
 
 #[test]
