@@ -1,6 +1,10 @@
 //! What is wrong is told in words and counted, and nobody goes down.
 
 mod common;
+#[path = "common/hostile.rs"]
+mod hostile;
+#[path = "bad_input/peers.rs"]
+mod peers;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
