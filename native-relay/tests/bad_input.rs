@@ -1,5 +1,7 @@
 //! What is wrong is told in words and counted, and nobody goes down.
 
+#[path = "bad_input/relays.rs"]
+mod bad_relays;
 mod common;
 #[path = "common/hostile.rs"]
 mod hostile;

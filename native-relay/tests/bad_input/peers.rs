@@ -4,7 +4,7 @@ use roundelay_core::NodeId;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::common::{Member, Ring, alone, http, wait_until};
-use crate::hostile::{Forgery, Hostile, init, renumbered, socket, varint};
+use crate::hostile::{Forgery, Hostile, init, socket};
 use crate::{SOON, hub_count};
 
 /// Keys that were acknowledged before, and a value of some length in one.
@@ -67,29 +67,7 @@ fn what_does_not_belong_into_a_circuit_is_refused_and_counted() {
     let mut other = joined(&ring, 2, &victims);
     for (member, victim) in ring.members.iter().zip(&victims) {
         let epoch = member.status().unwrap()["epoch"].as_u64().unwrap();
-        let (first, sealed) = (hostile.first(victim), hostile.sealed(victim));
-        let (first, sealed) = (&first[0], &sealed[0]);
-        let damaged = {
-            let (last, rest) = first.split_last().unwrap();
-            [rest, &[last ^ 1]].concat()
-        };
-        let bodies: [(&str, Vec<u8>); 13] = [
-            ("circuit_malformed", vec![]),
-            ("circuit_malformed", vec![0xff; 100]),
-            ("circuit_malformed", vec![0xff; 65_000]),
-            ("circuit_malformed", b"unsigned".to_vec()),
-            ("circuit_malformed", init(7, epoch, &[1; 31])),
-            ("circuit_outdated", init(7, epoch - 1, &[1; 200])),
-            ("circuit_outdated", init(7, 0, &[])),
-            ("circuit_forged", init(7, epoch, &[1; 65_000])),
-            ("circuit_forged", renumbered(sealed, 1 << 40)),
-            ("circuit_unknown", [&[2], &varint(7)[..], &[0; 99]].concat()),
-            ("circuit_replayed", first.clone()),
-            ("circuit_replayed", sealed.clone()),
-            // Its ephemeral key was seen, whatever follows it.
-            ("circuit_replayed", damaged),
-        ];
-        for (counter, body) in bodies {
+        for (counter, body) in hostile.bad_bodies(victim, epoch) {
             let before = count(member, counter);
             hostile.throw_at(victim, &body);
             let what = format!("{counter} of {} bytes", body.len());
@@ -97,12 +75,12 @@ fn what_does_not_belong_into_a_circuit_is_refused_and_counted() {
         }
         // In the name of another, whose words they are.
         let before = count(member, "circuit_forged");
-        other.throw_at(victim, sealed);
+        other.throw_at(victim, &hostile.sealed(victim)[0]);
         wait_until("one forged", SOON, || {
             count(member, "circuit_forged") > before
         });
         let before = count(member, "circuit_replayed");
-        other.throw_at(victim, first);
+        other.throw_at(victim, &hostile.first(victim)[0]);
         wait_until("one stolen", SOON, || {
             count(member, "circuit_replayed") > before
         });

@@ -63,8 +63,12 @@ impl Hostile {
     /// Attaches to a relay on this machine and joins its ring as a page would.
     /// Its id is low, so that it makes the offer to nearly every page.
     pub(crate) fn attach(port: u16, number: u8, forgery: Forgery) -> Self {
-        let seeds = (0..=255).map(|seed| [[seed; 16], [number; 16]].concat().try_into().unwrap());
-        let identities = seeds.map(|seed: [u8; 32]| Identity::from_seed(&seed));
+        let identities = (0..4096_u16).map(|seed| {
+            let [a, b] = seed.to_be_bytes();
+            let mut bytes = [number; 32];
+            (bytes[0], bytes[1]) = (a, b);
+            Identity::from_seed(&bytes)
+        });
         let identity = identities.min_by_key(Identity::id).unwrap();
         let config = Config {
             network: Network::new("default", b"").unwrap(),
@@ -98,10 +102,6 @@ impl Hostile {
             linked: BTreeMap::new(),
             dialled: BTreeMap::new(),
         }
-    }
-
-    pub(crate) fn id(&self) -> NodeId {
-        self.node.id()
     }
 
     /// Lives on until a condition holds, which it looks at now and then.
@@ -150,6 +150,31 @@ impl Hostile {
             .filter(|body| body.first() == Some(&kind))
             .map(<[u8]>::to_vec)
             .collect()
+    }
+
+    /// What a peer of this epoch has to refuse, each with the counter that
+    /// rises there.
+    pub(crate) fn bad_bodies(&self, peer: &NodeId, epoch: u64) -> Vec<(&'static str, Vec<u8>)> {
+        let (first, sealed) = (&self.first(peer)[0], &self.sealed(peer)[0]);
+        let (last, rest) = first.split_last().unwrap();
+        let damaged = [rest, &[last ^ 1]].concat();
+        let unknown = [&[SEALED][..], &varint(7), &[0; 99]].concat();
+        vec![
+            ("circuit_malformed", vec![]),
+            ("circuit_malformed", vec![0xff; 100]),
+            ("circuit_malformed", vec![0xff; 65_000]),
+            ("circuit_malformed", b"unsigned".to_vec()),
+            ("circuit_malformed", init(7, epoch, &[1; 31])),
+            ("circuit_outdated", init(7, epoch - 1, &[1; 200])),
+            ("circuit_outdated", init(7, 0, &[])),
+            ("circuit_forged", init(7, epoch, &[1; 65_000])),
+            ("circuit_forged", renumbered(sealed, 1 << 40)),
+            ("circuit_unknown", unknown),
+            ("circuit_replayed", first.clone()),
+            ("circuit_replayed", sealed.clone()),
+            // Its ephemeral key was seen, whatever follows it.
+            ("circuit_replayed", damaged),
+        ]
     }
 
     /// Closes its direct links; core makes them anew.
@@ -322,7 +347,7 @@ impl Hostile {
 }
 
 /// A number as it is on the wire: seven bits at a time, the lowest first.
-pub(crate) fn varint(mut number: u64) -> Vec<u8> {
+fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number > 0x7f {
         bytes.push(number as u8 | 0x80);
@@ -337,8 +362,8 @@ pub(crate) fn init(index: u64, epoch: u64, noise: &[u8]) -> Vec<u8> {
     [&[INIT][..], &varint(index), &varint(epoch), noise].concat()
 }
 
-/// The same body under another number, or a later one of its session.
-pub(crate) fn renumbered(sealed: &[u8], number: u64) -> Vec<u8> {
+/// A sealed body under another number.
+fn renumbered(sealed: &[u8], number: u64) -> Vec<u8> {
     let mut ends = (1..sealed.len()).filter(|at| sealed[*at] & 0x80 == 0);
     let (index, old) = (ends.next().unwrap() + 1, ends.next().unwrap() + 1);
     [&sealed[..index], &varint(number), &sealed[old..]].concat()
