@@ -1,6 +1,7 @@
 //! The node: links, ring and store, composed. It holds no algorithm.
 
 mod message;
+mod routed;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use self::message::{Message, Routed};
+use self::message::Message;
+use self::routed::Routed;
 use self::start::{Memory, Start};
 use crate::config::{Config, ConfigError};
 use crate::counter::Counters;
@@ -374,12 +376,6 @@ impl Node {
     fn on_message(&mut self, from: NodeId, message: Message, now: Now) {
         match message {
             Message::Ring(message) => {
-                if let Some(record) = message.introduction(&from)
-                    && self.links.record(&from).is_none()
-                    && record.verify(&self.config.network).is_ok()
-                {
-                    self.links.learn(record, now.mono);
-                }
                 let Some(record) = self.links.record(&from).cloned() else {
                     return self.counters.add("message_unknown_sender");
                 };
@@ -404,11 +400,17 @@ impl Node {
         if self.links.can_send(&to, now.mono) {
             return self.transmit(to, lane, &bytes, now);
         }
-        let routed = Routed::new(self.id(), to, lane, bytes);
+        let routed = Routed::sign(&self.links.me, to, lane, bytes, now.unix_ms);
         self.pass_on(routed, now);
     }
 
     fn on_routed(&mut self, peer: NodeId, mut routed: Routed, now: Now) {
+        // One whose record is not known here may be known to the target.
+        if let Some(record) = self.links.record(&routed.source)
+            && let Err(error) = routed.check(record, &self.config.network, now.unix_ms)
+        {
+            return self.counters.add(error.counter());
+        }
         if routed.source != peer && !self.links.is_up(&routed.source) {
             if self.returns.len() >= RETURN_COUNT_MAX {
                 self.returns.clear();
@@ -417,7 +419,10 @@ impl Node {
         }
         if routed.target == self.id() {
             return match wire::decode::<Message>(&routed.body) {
-                Ok(message) => self.on_message(routed.source, message, now),
+                Ok(message) if self.is_known(&routed, &message, now) => {
+                    self.on_message(routed.source, message, now);
+                }
+                Ok(_) => self.counters.add("message_unknown_sender"),
                 Err(_) => self.counters.add("message_malformed"),
             };
         }
@@ -427,6 +432,21 @@ impl Node {
         } else {
             self.counters.add("message_hops_exceeded");
         }
+    }
+
+    /// Whether the source of a message is known, be it by what it says.
+    fn is_known(&mut self, routed: &Routed, message: &Message, now: Now) -> bool {
+        if self.links.record(&routed.source).is_some() {
+            return true;
+        }
+        let network = &self.config.network;
+        let Message::Ring(message) = message else {
+            return false;
+        };
+        let record = message.introduction(&routed.source).filter(|record| {
+            record.verify(network).is_ok() && routed.check(record, network, now.unix_ms).is_ok()
+        });
+        record.is_some_and(|record| self.links.learn(record, now.mono))
     }
 
     fn pass_on(&mut self, routed: Routed, now: Now) {

@@ -12,9 +12,13 @@ use self::dice::Dice;
 use super::*;
 use crate::config::RingEntry;
 use crate::identity::Network;
+use crate::link::Me;
 use crate::ring;
 use crate::store::{Read, StoreOp, Stored};
 use crate::time::Instant;
+
+/// When every test begins, in milliseconds since 1970.
+const START_MS: u64 = 1_763_856_000_000;
 
 /// A node that began a ring, with a disk.
 struct Victim {
@@ -34,7 +38,7 @@ impl Victim {
     fn start(seed: u8, entry: RingEntry) -> Self {
         let now = Now {
             mono: Instant::from_micros(1),
-            unix_ms: 1_763_856_000_000,
+            unix_ms: START_MS,
         };
         let config = Config {
             network: Network::new("test", b"").unwrap(),
@@ -131,18 +135,34 @@ impl Victim {
     }
 }
 
-/// Peers whose records the node knows.
+/// A peer as it is to itself.
+fn me(seed: u8) -> Me {
+    let network = Network::new("test", b"").unwrap();
+    let identity = Identity::from_seed(&[seed; 32]);
+    let facts = Facts {
+        epoch: 5,
+        class: Class::Durable,
+        name: String::new(),
+    };
+    Me {
+        record: identity.record(facts, &network),
+        identity,
+        network,
+        rng: Rng::from_seed([seed; 32]),
+    }
+}
+
+/// Peers whose records the node knows: those of the seeds from 10.
 fn peers(victim: &mut Victim) -> Vec<NodeId> {
     let network = victim.node.config.network.clone();
     let classes = [Class::Durable, Class::Durable, Class::Transient];
     let peers = (10..).zip(classes).map(|(seed, class)| {
-        let identity = Identity::from_seed(&[seed; 32]);
         let facts = Facts {
             epoch: 5,
             class,
             name: String::new(),
         };
-        let record = identity.record(facts, &network);
+        let record = me(seed).identity.record(facts, &network);
         victim.node.links.learn(&record, victim.now.mono);
         record.id()
     });
@@ -166,17 +186,22 @@ fn what_is_no_message_is_counted_and_nothing_lost() {
     }
     // One that is routed to this node, but holds none; and one for a node
     // that nobody knows; and one that went far enough.
-    let mut routed = Routed::new(peer, victim.node.id(), Lane::Kv, vec![0xff; 9]);
-    victim.hear(peer, &wire::encode(&Message::Routed(routed.clone())));
+    let sign =
+        |target, body| Message::Routed(Routed::sign(&me(10), target, Lane::Kv, body, START_MS));
+    let own = victim.node.id();
+    let nothing = sign(own, vec![0xff; 9]);
+    victim.hear(peer, &wire::encode(&nothing));
     assert_eq!(victim.count("message_malformed"), 2_001);
-    routed.body = wire::encode(&Message::Routed(routed.clone()));
-    victim.hear(peer, &wire::encode(&Message::Routed(routed.clone())));
+    victim.hear(peer, &wire::encode(&sign(own, wire::encode(&nothing))));
     assert_eq!(victim.count("message_malformed"), 2_002);
-    routed.target = NodeId::from_bytes([7; 32]);
-    victim.hear(peer, &wire::encode(&Message::Routed(routed.clone())));
+    let astray = sign(NodeId::from_bytes([7; 32]), vec![1]);
+    victim.hear(peer, &wire::encode(&astray));
     assert_eq!(victim.count("message_unroutable"), 1);
-    routed.trail = vec![peer; 16];
-    victim.hear(peer, &wire::encode(&Message::Routed(routed)));
+    let Message::Routed(mut astray) = astray else {
+        panic!("it is routed");
+    };
+    astray.trail = vec![peer; 16];
+    victim.hear(peer, &wire::encode(&Message::Routed(astray)));
     assert_eq!(victim.count("message_hops_exceeded"), 1);
     // Of a ring and of a peer that it has nothing to do with.
     let mut dice = Dice { rng, known: vec![] };
@@ -221,6 +246,7 @@ fn no_message_of_a_member_breaks_a_node() {
             rng: Rng::from_seed([seed; 32]),
             known,
         };
+        let mes = [me(10), me(11), me(12)];
         let mut thrown = 0;
         for _ in 0..ROUNDS {
             let Ok(mut message) = throw(&mut dice, ring.tag()) else {
@@ -230,7 +256,9 @@ fn no_message_of_a_member_breaks_a_node() {
             if let Message::Routed(routed) = &mut message
                 && let Ok(inner) = throw(&mut dice, ring.tag())
             {
-                routed.body = wire::encode(&inner);
+                let me = &mes[dice.below(mes.len() as u64) as usize];
+                let (target, body) = (routed.target, wire::encode(&inner));
+                *routed = Routed::sign(me, target, routed.lane, body, victim.now.unix_ms);
             }
             let peer = peers[dice.below(peers.len() as u64) as usize];
             victim.hear(peer, &wire::encode(&message));
@@ -277,16 +305,55 @@ fn who_takes_a_node_in_may_be_a_stranger() {
     let now = successor.now.mono;
     successor.node.ring.on_message(&record, find, now);
     let found = wire::encode(&Message::Ring(said(&mut successor)));
-    let (from, to) = (successor.node.id(), joiner.node.id());
-    let mut hear = |from| {
-        let routed = Routed::new(from, to, Lane::Control, found.clone());
+    let to = joiner.node.id();
+    let mut hear = |me: &Me| {
+        let routed = Routed::sign(me, to, Lane::Control, found.clone(), START_MS);
         joiner.hear(gate, &wire::encode(&Message::Routed(routed)));
-        (
-            joiner.node.ring.id(),
-            joiner.count("message_unknown_sender"),
-        )
+        let unknown = joiner.count("message_unknown_sender");
+        (joiner.node.ring.id(), unknown)
     };
-    // Not by its record: that one says nothing of itself.
-    assert_eq!(hear(NodeId::from_bytes([9; 32])), (None, 1));
-    assert_eq!(hear(from), (successor.node.ring.id(), 1));
+    // Not by another who says it: the message does not introduce that one.
+    assert_eq!(hear(&me(20)), (None, 1));
+    let ring = successor.node.ring.id();
+    assert_eq!(hear(&successor.node.links.me), (ring, 1));
+}
+
+#[test]
+fn nobody_speaks_for_another_by_way_of_others() {
+    let mut victim = Victim::new();
+    let peers = peers(&mut victim);
+    let ring = victim.node.ring.id().unwrap();
+    let body = wire::encode(&Message::Ring(ring::Message::stabilize(ring)));
+    let own = victim.node.id();
+    let signed = |me: &Me, at_ms| Routed::sign(me, own, Lane::Kv, body.clone(), at_ms);
+    let other = Me {
+        network: Network::new("other", b"").unwrap(),
+        ..me(10)
+    };
+    let changes: [fn(&mut Routed); 4] = [
+        |routed| routed.body.push(0),
+        |routed| routed.lane = Lane::Bulk,
+        |routed| routed.source = me(11).identity.id(),
+        |_| {},
+    ];
+    for (number, change) in (1..).zip(changes) {
+        let me = if number == 4 { &other } else { &me(10) };
+        let mut routed = signed(me, START_MS);
+        change(&mut routed);
+        victim.hear(peers[2], &wire::encode(&Message::Routed(routed)));
+        assert_eq!(victim.count("message_forged"), number);
+    }
+    // Nor is what was said long ago said again.
+    const LATE_MS: u64 = 5 * 60 * 1000 + 1;
+    for (number, at_ms) in [(1, START_MS - LATE_MS), (2, START_MS + LATE_MS)] {
+        let routed = signed(&me(10), at_ms);
+        victim.hear(peers[2], &wire::encode(&Message::Routed(routed)));
+        assert_eq!(victim.count("message_expired"), number);
+    }
+    // None of them made the one they named a member, or the way to it known.
+    assert_eq!(victim.node.ring_status().members.len(), 1);
+    assert!(victim.node.returns.is_empty());
+    let routed = signed(&me(10), START_MS + LATE_MS - 1);
+    victim.hear(peers[2], &wire::encode(&Message::Routed(routed)));
+    assert_eq!(victim.node.ring_status().members.len(), 2);
 }
