@@ -400,18 +400,26 @@ impl Node {
         if self.links.can_send(&to, now.mono) {
             return self.transmit(to, lane, &bytes, now);
         }
+        // Not to be signed in vain: a peer that is gone is asked for long.
+        if self.next_hop(&to, &[], now).is_none() {
+            return self.counters.add("message_unroutable");
+        }
         let routed = Routed::sign(&self.links.me, to, lane, bytes, now.unix_ms);
         self.pass_on(routed, now);
     }
 
     fn on_routed(&mut self, peer: NodeId, mut routed: Routed, now: Now) {
+        let is_new_way = routed.source != peer
+            && !self.links.is_up(&routed.source)
+            && self.returns.get(&routed.source) != Some(&peer);
         // One whose record is not known here may be known to the target.
-        if let Some(record) = self.links.record(&routed.source)
+        if (is_new_way || routed.target == self.id())
+            && let Some(record) = self.links.record(&routed.source)
             && let Err(error) = routed.check(record, &self.config.network, now.unix_ms)
         {
             return self.counters.add(error.counter());
         }
-        if routed.source != peer && !self.links.is_up(&routed.source) {
+        if is_new_way {
             if self.returns.len() >= RETURN_COUNT_MAX {
                 self.returns.clear();
             }
@@ -450,25 +458,28 @@ impl Node {
     }
 
     fn pass_on(&mut self, routed: Routed, now: Now) {
-        let target = routed.target;
-        let next = if self.links.can_send(&target, now.mono) {
-            Some(target)
-        } else {
-            let back = self.returns.get(&target).copied();
-            let back = back.filter(|via| self.links.is_up(via) && !routed.trail.contains(via));
-            back.or_else(|| {
-                let members = self.ring.members().alive().map(|(id, _)| *id);
-                members
-                    .filter(|id| self.links.is_up(id) && !routed.trail.contains(id))
-                    .min_by_key(|id| id.distance_to(&target))
-            })
-        };
-        let Some(next) = next else {
+        let Some(next) = self.next_hop(&routed.target, &routed.trail, now) else {
             return self.counters.add("message_unroutable");
         };
         let lane = routed.lane;
         let bytes = wire::encode(&Message::Routed(routed));
         self.transmit(next, lane, &bytes, now);
+    }
+
+    /// The peer to hand a message to that none of the trail had a path for:
+    /// its target, else whoever brought news of it, else who is nearest to it.
+    fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
+        if self.links.can_send(target, now.mono) {
+            return Some(*target);
+        }
+        let back = self.returns.get(target).copied();
+        let back = back.filter(|via| self.links.is_up(via) && !trail.contains(via));
+        back.or_else(|| {
+            let members = self.ring.members().alive().map(|(id, _)| *id);
+            members
+                .filter(|id| self.links.is_up(id) && !trail.contains(id))
+                .min_by_key(|id| id.distance_to(target))
+        })
     }
 
     fn transmit(&mut self, to: NodeId, lane: Lane, bytes: &[u8], now: Now) {
