@@ -10,6 +10,7 @@ use crate::id::NodeId;
 use crate::kvs::{Reply, RequestId};
 use crate::store::{StoreError, StoreOp, Stored};
 use crate::time::Instant;
+use crate::trouble::Trouble;
 
 /// A link between this node and one other end. Core allots the number when it
 /// asks the driver to dial; it is never used twice by one node. Two paths to
@@ -190,8 +191,5 @@ pub enum Event {
     /// A link of this node came, went or changed its kind.
     Link,
     /// Something is wrong that a person should know of.
-    Trouble {
-        /// What, and what to do.
-        message: String,
-    },
+    Trouble(Trouble),
 }

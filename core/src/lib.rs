@@ -78,6 +78,7 @@ mod rtt;
 pub mod status;
 pub mod store;
 mod time;
+mod trouble;
 pub mod wire;
 
 pub use attach::Refusal;
@@ -89,3 +90,4 @@ pub use identity::{
 };
 pub use node::Node;
 pub use time::{Instant, Now};
+pub use trouble::{Trouble, TroubleKind};

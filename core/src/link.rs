@@ -5,15 +5,20 @@
 //! works over circuits at once; direct links come up behind them. This layer
 //! knows nothing of rings or keys.
 
+mod arrival;
 mod circuit;
 mod direct;
 mod frame;
 mod input;
 mod lanes;
+mod offers;
+mod pace;
 mod peer;
 mod relay;
 mod seal;
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -34,6 +39,7 @@ use crate::identity::{Identity, Network, Record};
 use crate::rng::Rng;
 use crate::status::{LinkKind, LinkStatus, RelayStatus};
 use crate::time::{Instant, Now};
+use crate::trouble::{Trouble, TroubleKind};
 
 /// Peers of which a node keeps a record. Beyond it the ones without a path
 /// that were heard of longest ago are forgotten.
@@ -71,7 +77,7 @@ pub(crate) enum LinkEvent {
     /// The set of paths changed.
     Changed,
     /// Something a person should read.
-    Trouble(String),
+    Trouble(Trouble),
 }
 
 /// Why the last way to a peer closed.
@@ -479,7 +485,9 @@ impl Links {
                         self.doubt(member);
                     }
                 }
-                RelayEvent::Trouble(words) => self.events.push_back(LinkEvent::Trouble(words)),
+                RelayEvent::Trouble(trouble) => {
+                    self.events.push_back(LinkEvent::Trouble(trouble));
+                }
             }
             self.events.push_back(LinkEvent::Changed);
         }
@@ -491,7 +499,8 @@ impl Links {
                 DirectEvent::Failed { peer, reason } => {
                     self.counters.add("direct_failed");
                     let words = format!("no direct link to {}: {reason}", peer.short());
-                    self.events.push_back(LinkEvent::Trouble(words));
+                    let trouble = Trouble::new(TroubleKind::NoDirectLink, words);
+                    self.events.push_back(LinkEvent::Trouble(trouble));
                 }
             }
         }

@@ -1,13 +1,17 @@
 //! The node: links, ring and store, composed. It holds no algorithm.
 
 mod message;
+mod routed;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use self::message::{Message, Routed};
+use self::message::Message;
+use self::routed::Routed;
 use self::start::{Memory, Start};
 use crate::config::{Config, ConfigError};
 use crate::counter::{Counters, Traffic};
@@ -20,6 +24,7 @@ use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
 use crate::status::{Location, MemberState, RingStatus, Status};
 use crate::time::Now;
+use crate::trouble::Trouble;
 use crate::wire;
 
 /// Up to this many members, every pair holds a direct link.
@@ -302,11 +307,13 @@ impl Node {
                 self.send(to, Lane::Control, Message::Signal(bytes), now);
             }
             LinkEvent::Changed => self.outputs.push_back(Output::Event(Event::Link)),
-            LinkEvent::Trouble(message) => {
-                self.outputs
-                    .push_back(Output::Event(Event::Trouble { message }));
-            }
+            LinkEvent::Trouble(trouble) => self.tell(trouble),
         }
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        self.outputs
+            .push_back(Output::Event(Event::Trouble(trouble)));
     }
 
     fn on_ring_action(&mut self, action: RingAction, now: Now) {
@@ -320,10 +327,7 @@ impl Node {
             RingAction::Changed => self.on_ring_changed(now),
             RingAction::Doubt { peer } => self.links.doubt(peer),
             RingAction::Differs { peer } => self.kvs.on_differs(peer),
-            RingAction::Trouble(message) => {
-                self.outputs
-                    .push_back(Output::Event(Event::Trouble { message }));
-            }
+            RingAction::Trouble(trouble) => self.tell(trouble),
         }
     }
 
@@ -409,12 +413,26 @@ impl Node {
         if self.links.can_send(&to, now.mono) {
             return self.transmit(to, lane, &bytes, now);
         }
-        let routed = Routed::new(self.id(), to, lane, bytes);
+        // Not to be signed in vain: a peer that is gone is asked for long.
+        if self.next_hop(&to, &[], now).is_none() {
+            return self.counters.add("message_unroutable");
+        }
+        let routed = Routed::sign(&self.links.me, to, lane, bytes, now.unix_ms);
         self.pass_on(routed, now);
     }
 
     fn on_routed(&mut self, peer: NodeId, mut routed: Routed, now: Now) {
-        if routed.source != peer && !self.links.is_up(&routed.source) {
+        let is_new_way = routed.source != peer
+            && !self.links.is_up(&routed.source)
+            && self.returns.get(&routed.source) != Some(&peer);
+        // One whose record is not known here may be known to the target.
+        if (is_new_way || routed.target == self.id())
+            && let Some(record) = self.links.record(&routed.source)
+            && let Err(error) = routed.check(record, &self.config.network, now.unix_ms)
+        {
+            return self.counters.add(error.counter());
+        }
+        if is_new_way {
             if self.returns.len() >= RETURN_COUNT_MAX {
                 self.returns.clear();
             }
@@ -422,7 +440,10 @@ impl Node {
         }
         if routed.target == self.id() {
             return match wire::decode::<Message>(&routed.body) {
-                Ok(message) => self.on_message(routed.source, message, now),
+                Ok(message) if self.is_known(&routed, &message, now) => {
+                    self.on_message(routed.source, message, now);
+                }
+                Ok(_) => self.counters.add("message_unknown_sender"),
                 Err(_) => self.counters.add("message_malformed"),
             };
         }
@@ -434,26 +455,44 @@ impl Node {
         }
     }
 
-    fn pass_on(&mut self, routed: Routed, now: Now) {
-        let target = routed.target;
-        let next = if self.links.can_send(&target, now.mono) {
-            Some(target)
-        } else {
-            let back = self.returns.get(&target).copied();
-            let back = back.filter(|via| self.links.is_up(via) && !routed.trail.contains(via));
-            back.or_else(|| {
-                let members = self.ring.members().alive().map(|(id, _)| *id);
-                members
-                    .filter(|id| self.links.is_up(id) && !routed.trail.contains(id))
-                    .min_by_key(|id| id.distance_to(&target))
-            })
+    /// Whether the source of a message is known, be it by what it says.
+    fn is_known(&mut self, routed: &Routed, message: &Message, now: Now) -> bool {
+        if self.links.record(&routed.source).is_some() {
+            return true;
+        }
+        let network = &self.config.network;
+        let Message::Ring(message) = message else {
+            return false;
         };
-        let Some(next) = next else {
+        let record = message.introduction(&routed.source).filter(|record| {
+            record.verify(network).is_ok() && routed.check(record, network, now.unix_ms).is_ok()
+        });
+        record.is_some_and(|record| self.links.learn(record, now.mono))
+    }
+
+    fn pass_on(&mut self, routed: Routed, now: Now) {
+        let Some(next) = self.next_hop(&routed.target, &routed.trail, now) else {
             return self.counters.add("message_unroutable");
         };
         let lane = routed.lane;
         let bytes = wire::encode(&Message::Routed(routed));
         self.transmit(next, lane, &bytes, now);
+    }
+
+    /// The peer to hand a message to that none of the trail had a path for:
+    /// its target, else whoever brought news of it, else who is nearest to it.
+    fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
+        if self.links.can_send(target, now.mono) {
+            return Some(*target);
+        }
+        let back = self.returns.get(target).copied();
+        let back = back.filter(|via| self.links.is_up(via) && !trail.contains(via));
+        back.or_else(|| {
+            let members = self.ring.members().alive().map(|(id, _)| *id);
+            members
+                .filter(|id| self.links.is_up(id) && !trail.contains(id))
+                .min_by_key(|id| id.distance_to(target))
+        })
     }
 
     fn transmit(&mut self, to: NodeId, lane: Lane, bytes: &[u8], now: Now) {

@@ -22,7 +22,6 @@ mod receive;
 mod successors;
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -36,6 +35,7 @@ use crate::identity::{Network, Record};
 use crate::rng::Rng;
 use crate::status::{MemberState, MemberStatus};
 use crate::time::Instant;
+use crate::trouble::Trouble;
 
 /// The shortest and the longest pause between two rounds of stabilize.
 const PERIOD_MIN: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ pub(crate) enum RingAction {
     /// A neighbour's digest of the layer above differs from this node's.
     Differs { peer: NodeId },
     /// Something a person should read.
-    Trouble(String),
+    Trouble(Trouble),
 }
 
 /// A member reached by way of a relay.

@@ -252,7 +252,7 @@ impl Driver {
                     let _ = caller.send(reply);
                 }
             }
-            Event::Trouble { message } => self.troubles.tell(message, self.moment.instant),
+            Event::Trouble(trouble) => self.troubles.tell(&trouble, self.moment.instant),
             Event::Ring => tracing::debug!("the ring changed"),
             Event::Link => tracing::debug!("a link changed"),
         }

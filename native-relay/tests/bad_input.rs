@@ -1,6 +1,12 @@
 //! What is wrong is told in words and counted, and nobody goes down.
 
+#[path = "bad_input/relays.rs"]
+mod bad_relays;
 mod common;
+#[path = "common/hostile.rs"]
+mod hostile;
+#[path = "bad_input/peers.rs"]
+mod peers;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};

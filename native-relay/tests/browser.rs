@@ -2,7 +2,11 @@
 //! do so over direct links.
 
 mod common;
+#[path = "common/hostile.rs"]
+mod hostile;
 
+#[path = "browser/bad_input.rs"]
+mod bad_input;
 #[path = "browser/faults.rs"]
 mod faults;
 #[path = "browser/webdriver.rs"]

@@ -301,8 +301,8 @@ impl Driver {
     }
 
     fn on_event(&mut self, event: Event) {
-        if let (Some(joining), Event::Trouble { message }) = (&mut self.joining, &event) {
-            joining.on_trouble(message);
+        if let (Some(joining), Event::Trouble(trouble)) = (&mut self.joining, &event) {
+            joining.on_trouble(trouble);
         }
         match event {
             Event::Reply { request, reply } => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roundelay_core::status::RelayState;
-use roundelay_core::{Instant, Node, Refusal};
+use roundelay_core::{Instant, Node, Trouble, TroubleKind};
 use wasm_bindgen::JsValue;
 
 use crate::error::{Code, Error};
@@ -61,8 +61,9 @@ impl Joining {
     }
 
     /// Core tells of a trouble. A refusal ends the attempt.
-    pub(crate) fn on_trouble(&mut self, message: &str) {
-        if message.ends_with(&Refusal::Network.to_string()) {
+    pub(crate) fn on_trouble(&mut self, trouble: &Trouble) {
+        let message = &trouble.message;
+        if trouble.kind == TroubleKind::WrongNetwork {
             let code = if self.attempt.has_secret {
                 Code::WrongSecret
             } else {
@@ -70,7 +71,7 @@ impl Joining {
             };
             self.failure = Some(Error::new(code, message));
         }
-        self.trouble = Some(message.into());
+        self.trouble = Some(message.clone());
     }
 
     /// How it ended; itself, if it has not.

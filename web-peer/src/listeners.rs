@@ -1,7 +1,7 @@
 //! Who wants to be told of the ring, the links and errors.
 
 use js_sys::Function;
-use roundelay_core::{Event, Node};
+use roundelay_core::{Event, Node, TroubleKind};
 use wasm_bindgen::JsValue;
 
 use crate::error::{Code, Error};
@@ -65,8 +65,9 @@ impl Listeners {
         match event {
             Event::Ring => self.ring_changed = true,
             Event::Link => self.links_changed = true,
-            Event::Trouble { message } => {
-                self.errors.push(Error::new(trouble_code(message), message));
+            Event::Trouble(trouble) => {
+                let code = trouble_code(trouble.kind);
+                self.errors.push(Error::new(code, &trouble.message));
             }
             Event::Reply { .. } => {}
         }
@@ -93,13 +94,15 @@ impl Listeners {
     }
 }
 
-/// The code for a trouble, which core tells in words only.
-fn trouble_code(message: &str) -> Code {
-    if message.starts_with("no direct link to ") {
-        Code::NoDirectPath
-    } else if message.ends_with("; dialling again") {
-        Code::RelayLost
-    } else {
-        Code::Trouble
+const fn trouble_code(kind: TroubleKind) -> Code {
+    match kind {
+        TroubleKind::NoDirectLink => Code::NoDirectPath,
+        TroubleKind::RelayLost => Code::RelayLost,
+        TroubleKind::RelayUnreachable => Code::RelayUnreachable,
+        TroubleKind::WrongNetwork
+        | TroubleKind::RelayRefused
+        | TroubleKind::OtherRing
+        | TroubleKind::IdentityInUse
+        | TroubleKind::Storage => Code::Trouble,
     }
 }

@@ -10,7 +10,7 @@ import { listing, memberName, plural, toProblem } from "./format.js";
 const DIRECT_WAIT_MS = 10_000;
 
 /** Events whose condition the status shows too, and for as long as it lasts. */
-const TOLD_ELSEWHERE = new Set(["relay_lost", "no_direct_path"]);
+const TOLD_ELSEWHERE = new Set(["relay_lost", "relay_unreachable", "no_direct_path"]);
 
 /**
  * @param {State} state

@@ -123,7 +123,7 @@ impl Kvs {
                     .iter()
                     .filter(|slot| self.candidate(*slot, &state.view) == Some(candidate));
                 let next = View {
-                    number: state.view.number + 1,
+                    number: state.view.number.saturating_add(1),
                     voters: [state.view.voters.as_slice(), &[candidate]].concat(),
                     previous: state.view.voters.clone(),
                 };
@@ -150,7 +150,8 @@ impl Kvs {
         candidate: Option<NodeId>,
         now: Now,
     ) {
-        self.changes.round = self.changes.round.max(state.promised.round) + 1;
+        let known = self.changes.round.max(state.promised.round);
+        self.changes.round = known.saturating_add(1);
         let ballot = Ballot {
             round: self.changes.round,
             node: self.own,

@@ -46,7 +46,7 @@ impl SlotSet {
     /// Adds a range that comes after all others.
     pub(crate) fn push(&mut self, first: u16, last: u16) {
         match self.ranges.last_mut() {
-            Some((_, end)) if *end + 1 == first => *end = last,
+            Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
             _ => self.ranges.push((first, last)),
         }
     }

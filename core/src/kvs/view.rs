@@ -195,7 +195,7 @@ impl Views {
         let newer = SlotSet::from_slots(newer);
         let own = self.own;
         self.slots.update(&newer, |state| {
-            let stays = state.view.number + 1 == news.view.number
+            let stays = state.view.number.saturating_add(1) == news.view.number
                 && state.view.voters.contains(&own)
                 && state.filled;
             *state = SlotState {
@@ -214,7 +214,9 @@ impl Views {
         let mut known: Vec<SlotView> = Vec::new();
         for (first, last, state) in self.slots.runs() {
             match known.last_mut() {
-                Some(run) if run.view == state.view && run.last + 1 == first => run.last = last,
+                Some(run) if run.view == state.view && run.last.checked_add(1) == Some(first) => {
+                    run.last = last;
+                }
                 _ if state.view.number == 0 => {}
                 _ => known.push(SlotView {
                     first,
@@ -280,7 +282,7 @@ impl Views {
     /// Accepts the next view for all slots of a proposal, or for none.
     pub(crate) fn accept(&mut self, proposal: &Proposal, next: &View) -> Result<(), Ballot> {
         self.admit(proposal, |promised, ballot| promised <= ballot)?;
-        if !next.is_valid() || next.number != proposal.number + 1 {
+        if !next.is_valid() || next.number != proposal.number.saturating_add(1) {
             return Err(proposal.ballot);
         }
         let ballot = proposal.ballot;
@@ -313,7 +315,7 @@ impl Views {
     pub(crate) fn is_past(&self, slots: &SlotSet, number: u64) -> bool {
         slots.iter().all(|slot| {
             let state = self.slots.get(slot);
-            let sealed = state.accepted.is_some() && state.view.number + 1 == number;
+            let sealed = state.accepted.is_some() && state.view.number.saturating_add(1) == number;
             sealed || state.view.number >= number
         })
     }

@@ -21,6 +21,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Me;
+use super::arrival::{Arrival, Refused};
+use super::pace::Pace;
 use super::seal::{Acceptance, Ends, Initiation, Seal};
 use crate::event::{Lane, LinkId};
 use crate::id::NodeId;
@@ -36,7 +38,7 @@ const QUEUE_COUNT_MAX: usize = 256;
 /// as they would be believed; when there is no room, new ones wait.
 const SEEN_COUNT_MAX: usize = 8192;
 /// How far a first message's time may be off, in milliseconds.
-const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
+pub(super) const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
 /// How long to wait for an answer to a first message, and how often to ask.
 const RETRY: Duration = Duration::from_millis(700);
 const TRY_COUNT_MAX: u32 = 4;
@@ -64,27 +66,6 @@ pub(super) struct Forward {
     pub(super) to: NodeId,
     pub(super) lane: Lane,
     pub(super) body: Vec<u8>,
-}
-
-/// What became of a body that a relay delivered.
-#[derive(Debug, PartialEq)]
-pub(super) enum Arrival {
-    /// A frame from a peer; perhaps the first of a new session, whose record
-    /// is right.
-    Frame {
-        opened: Option<Record>,
-        frame: Vec<u8>,
-    },
-    /// A session opened from this side.
-    Opened,
-    /// The peer is of another epoch than was thought: its record, unverified.
-    Stale(Record),
-    /// The peer knows the session no more.
-    Reset,
-    /// An answer that was asked for twice, or nothing at all.
-    Nothing,
-    /// Damaged, forged, replayed or meant for another.
-    Bad,
 }
 
 /// Why nothing can be sent.
@@ -126,6 +107,7 @@ pub(super) struct Circuits {
     current: BTreeMap<NodeId, u32>,
     seen: BTreeMap<[u8; 32], u32>,
     seen_order: VecDeque<(u64, [u8; 32])>,
+    pace: Pace,
     pub(super) forwards: Vec<Forward>,
 }
 
@@ -148,6 +130,12 @@ impl Circuits {
             .get(peer)
             .and_then(|index| self.sessions.get(index));
         session.is_some_and(|session| matches!(session.state, State::Open { .. }))
+    }
+
+    /// The session that frames to a peer go by.
+    #[cfg(test)]
+    pub(super) fn current(&self, peer: &NodeId) -> Option<u32> {
+        self.current.get(peer).copied()
     }
 
     /// Sends a frame on a session that exists.
@@ -247,7 +235,7 @@ impl Circuits {
         now: Now,
     ) -> Arrival {
         let Ok((head, noise)) = wire::decode_head::<Head>(body) else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Malformed);
         };
         match head {
             Head::Init { index, epoch } => self.on_init(me, via, from, (index, epoch), noise, now),
@@ -255,10 +243,10 @@ impl Circuits {
             Head::Sealed { index, number } => self.on_sealed(via, from, (index, number), noise),
             Head::Stale { index, record } => {
                 let Some(opening) = self.opening(from, index) else {
-                    return Arrival::Nothing;
+                    return Arrival::Refused(Refused::Unknown);
                 };
                 if record.id() != from || record.facts().epoch == opening {
-                    return Arrival::Bad;
+                    return Arrival::Refused(Refused::Forged);
                 }
                 self.drop_session(index);
                 Arrival::Stale(record)
@@ -272,7 +260,7 @@ impl Circuits {
                     (session.peer == from && remote == index).then_some(*own)
                 });
                 let Some(own) = known else {
-                    return Arrival::Nothing;
+                    return Arrival::Refused(Refused::Unknown);
                 };
                 self.drop_session(own);
                 Arrival::Reset
@@ -298,17 +286,17 @@ impl Circuits {
         if epoch != me.record.facts().epoch {
             let record = me.record.clone();
             self.reply(via, from, wire::encode(&Head::Stale { index, record }));
-            return Arrival::Nothing;
+            return Arrival::Refused(Refused::Outdated);
         }
         let Some(ephemeral) = noise.first_chunk::<32>().copied() else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Malformed);
         };
         if let Some(own) = self.seen.get(&ephemeral) {
             return self.repeat_answer(via, from, *own);
         }
         self.forget_seen(now.unix_ms);
-        if self.seen.len() >= SEEN_COUNT_MAX {
-            return Arrival::Nothing;
+        if self.seen.len() >= SEEN_COUNT_MAX || !self.pace.admit(from, now.mono) {
+            return Arrival::Refused(Refused::Crowded);
         }
         let ends = Ends {
             initiator: from,
@@ -317,20 +305,22 @@ impl Circuits {
         };
         let opened = Acceptance::open(&me.identity, &me.network, &ends, noise, &mut me.rng);
         let Ok(acceptance) = opened else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
         };
         let Ok(hello) = wire::decode::<Hello>(&acceptance.payload) else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Malformed);
         };
         let genuine = hello.record.id() == from
             && hello.record.verify(&me.network).is_ok()
-            && acceptance.is_from(&hello.record)
-            && hello.at_ms.abs_diff(now.unix_ms) <= SKEW_MS_MAX;
+            && acceptance.is_from(&hello.record);
         if !genuine {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
+        }
+        if hello.at_ms.abs_diff(now.unix_ms) > SKEW_MS_MAX {
+            return Arrival::Refused(Refused::Replayed);
         }
         let (Ok(own), Ok((seal, noise))) = (self.free_index(me), acceptance.answer(&[])) else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
         };
         let answer = wire::encode_head(&Head::Accept { index, own }, &noise);
         self.reply(via, from, answer.clone());
@@ -363,7 +353,7 @@ impl Circuits {
             answer.clone().filter(|_| session.peer == from)
         });
         let Some(answer) = answer else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Replayed);
         };
         self.reply(via, from, answer);
         Arrival::Nothing
@@ -378,18 +368,18 @@ impl Circuits {
         now: Instant,
     ) -> Arrival {
         let Some(session) = self.sessions.get_mut(&index) else {
-            return Arrival::Nothing;
+            return Arrival::Refused(Refused::Unknown);
         };
         let State::Opening(opening) = &mut session.state else {
             return Arrival::Nothing;
         };
         let Some(initiation) = opening.initiation.take_if(|_| session.peer == from) else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
         };
         let queue = core::mem::take(&mut opening.queue);
         let Ok((seal, _)) = initiation.finish(noise) else {
             self.drop_session(index);
-            return Arrival::Reset;
+            return Arrival::Broken;
         };
         session.state = State::Open {
             remote: own,
@@ -413,16 +403,19 @@ impl Circuits {
     ) -> Arrival {
         let Some(session) = self.sessions.get_mut(&index) else {
             self.reply(via, from, wire::encode(&Head::Reset { index }));
-            return Arrival::Nothing;
+            return Arrival::Refused(Refused::Unknown);
         };
         let State::Open { seal, answer, .. } = &mut session.state else {
             return Arrival::Nothing;
         };
         if session.peer != from {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
+        }
+        if !seal.is_new(number) {
+            return Arrival::Refused(Refused::Replayed);
         }
         let Ok(frame) = seal.open(number, noise) else {
-            return Arrival::Bad;
+            return Arrival::Refused(Refused::Forged);
         };
         *answer = None;
         Arrival::Frame {

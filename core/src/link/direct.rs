@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Me;
+use super::offers::Offers;
 use super::signal::{LIFETIME_MS, Signal, SignalError, SignedSignal, is_usable};
 use crate::event::{Description, DescriptionKind, Dial, LinkId, Output, Role};
 use crate::id::NodeId;
@@ -28,8 +29,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Attempts under way at once: a page that joins a ring of many must not
 /// start all its connections in one instant.
 const ATTEMPT_COUNT_MAX: usize = 8;
-/// Offers remembered for each peer, so that none is taken twice.
-const SEEN_COUNT_MAX: usize = 8;
 
 /// All direct links and attempts of a node.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub(super) struct Directs {
     peers: BTreeMap<NodeId, Pair>,
     links: BTreeMap<LinkId, NodeId>,
     wanted: BTreeSet<NodeId>,
+    offers: Offers,
     pub(super) events: VecDeque<DirectEvent>,
 }
 
@@ -56,7 +56,6 @@ pub(super) enum DirectEvent {
 struct Pair {
     state: State,
     failures: u32,
-    seen: VecDeque<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +66,8 @@ enum State {
     Trying {
         link: LinkId,
         attempt: u64,
+        /// Whether the peer's description is known.
+        described: bool,
         deadline: Instant,
     },
     Up {
@@ -81,6 +82,7 @@ impl Directs {
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            offers: Offers::default(),
             events: VecDeque::new(),
         }
     }
@@ -128,8 +130,8 @@ impl Directs {
             };
             let link = next_link();
             let attempt = me.rng.next_u64();
-            self.set(record.id(), link, attempt, now);
             let role = Role::Offerer;
+            self.set(record.id(), link, (role, attempt), now);
             let to = Dial::Direct { peer, role };
             outputs.push_back(Output::Dial { link, to });
             trying += 1;
@@ -184,52 +186,67 @@ impl Directs {
         let signal = signed.verify(me, sender, now.unix_ms)?;
         match signal.kind {
             DescriptionKind::Offer if me.offers_to(sender) => Err(SignalError::Epoch),
-            DescriptionKind::Offer => {
-                self.on_offer(signal, now.mono, next_link, outputs);
-                Ok(())
-            }
-            DescriptionKind::Answer | DescriptionKind::Candidate => {
-                let state = self.peers.get(&signal.from).map(|pair| pair.state);
-                if let Some(State::Trying { link, attempt, .. }) = state
-                    && attempt == signal.attempt
-                {
-                    outputs.push_back(Output::Remote(Description {
-                        link,
-                        kind: signal.kind,
-                        text: signal.text,
-                    }));
-                }
-                Ok(())
-            }
+            DescriptionKind::Offer => self.on_offer(signal, now, next_link, outputs),
+            DescriptionKind::Answer | DescriptionKind::Candidate => self.on_answer(signal, outputs),
         }
+    }
+
+    /// An answer or a candidate belongs to the attempt that is under way.
+    fn on_answer(
+        &mut self,
+        signal: Signal,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), SignalError> {
+        let state = self.peers.get_mut(&signal.from).map(|pair| &mut pair.state);
+        let Some(State::Trying {
+            link,
+            attempt,
+            described,
+            ..
+        }) = state
+        else {
+            return Err(SignalError::Late);
+        };
+        if *attempt != signal.attempt {
+            return Err(SignalError::Late);
+        }
+        // A transport takes one, and ends the link over a second.
+        if signal.kind == DescriptionKind::Answer && core::mem::replace(described, true) {
+            return Err(SignalError::Replayed);
+        }
+        outputs.push_back(Output::Remote(Description {
+            link: *link,
+            kind: signal.kind,
+            text: signal.text,
+        }));
+        Ok(())
     }
 
     fn on_offer(
         &mut self,
         signal: Signal,
-        now: Instant,
+        now: Now,
         mut next_link: impl FnMut() -> LinkId,
         outputs: &mut VecDeque<Output>,
-    ) {
-        let peer = signal.from;
+    ) -> Result<(), SignalError> {
+        let (peer, attempt) = (signal.from, signal.attempt);
+        if !self
+            .offers
+            .note(peer, attempt, signal.expiry_ms, now.unix_ms)
+        {
+            return Err(SignalError::Replayed);
+        }
         let pair = self.peers.entry(peer).or_insert_with(Pair::new);
-        if pair.seen.contains(&signal.attempt) {
-            return;
-        }
-        if pair.seen.len() >= SEEN_COUNT_MAX {
-            pair.seen.pop_front();
-        }
-        pair.seen.push_back(signal.attempt);
         // The offerer begins anew: what this end still holds is dead to it.
         if let State::Trying { link, .. } | State::Up { link } = pair.state {
             self.links.remove(&link);
             outputs.push_back(Output::Hangup { link });
         } else if self.links.len() >= self.budget {
-            return;
+            return Ok(());
         }
         let link = next_link();
-        self.set(peer, link, signal.attempt, now);
         let role = Role::Answerer;
+        self.set(peer, link, (role, attempt), now.mono);
         let to = Dial::Direct { peer, role };
         outputs.push_back(Output::Dial { link, to });
         outputs.push_back(Output::Remote(Description {
@@ -237,6 +254,7 @@ impl Directs {
             kind: DescriptionKind::Offer,
             text: signal.text,
         }));
+        Ok(())
     }
 
     /// The driver opened a link. Returns the peer.
@@ -323,12 +341,13 @@ impl Directs {
         self.peers.values().filter(trying).count()
     }
 
-    fn set(&mut self, peer: NodeId, link: LinkId, attempt: u64, now: Instant) {
+    fn set(&mut self, peer: NodeId, link: LinkId, (role, attempt): (Role, u64), now: Instant) {
         let pair = self.peers.entry(peer).or_insert_with(Pair::new);
         let deadline = now + ATTEMPT_TIMEOUT;
         pair.state = State::Trying {
             link,
             attempt,
+            described: role == Role::Answerer,
             deadline,
         };
         self.links.insert(link, peer);
@@ -342,7 +361,6 @@ impl Pair {
                 try_at: Instant::default(),
             },
             failures: 0,
-            seen: VecDeque::new(),
         }
     }
 }

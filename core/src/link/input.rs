@@ -1,6 +1,6 @@
 //! What comes in by the driver's links.
 
-use super::circuit::Arrival;
+use super::arrival::{Arrival, Refused};
 use super::frame::Frame;
 use super::lanes::Lanes;
 use super::peer::Peer;
@@ -71,6 +71,8 @@ impl Links {
             Err(SignalError::Epoch) => self.counters.add("signal_misaddressed"),
             Err(SignalError::Expired) => self.counters.add("signal_expired"),
             Err(SignalError::Text) => self.counters.add("signal_malformed"),
+            Err(SignalError::Replayed) => self.counters.add("signal_replayed"),
+            Err(SignalError::Late) => self.counters.add("signal_late"),
         }
     }
 
@@ -125,8 +127,12 @@ impl Links {
                 self.settle_down(&from, DownCause::Closed);
             }
             Arrival::Reset => self.settle_down(&from, DownCause::Closed),
+            Arrival::Broken => {
+                self.counters.add(Refused::Forged.counter());
+                self.settle_down(&from, DownCause::Closed);
+            }
             Arrival::Nothing => {}
-            Arrival::Bad => self.counters.add("circuit_refused"),
+            Arrival::Refused(refused) => self.counters.add(refused.counter()),
         }
     }
 

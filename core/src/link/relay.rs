@@ -15,6 +15,7 @@ use crate::identity::Record;
 use crate::rng::Rng;
 use crate::status::{RelayState, RelayStatus};
 use crate::time::Instant;
+use crate::trouble::{Trouble, TroubleKind};
 use crate::wire::PROTOCOL_VERSION;
 
 /// The first pause before a lost relay is dialled again; it doubles each time
@@ -52,7 +53,7 @@ pub(super) enum RelayEvent {
         member: Option<NodeId>,
     },
     /// Something a person should read.
-    Trouble(String),
+    Trouble(Trouble),
 }
 
 /// All configured relays.
@@ -111,8 +112,8 @@ impl Relays {
         match frame {
             FromRelay::Challenge { version, nonce } => {
                 if *version != PROTOCOL_VERSION {
-                    let words = words(&relay.url, Refusal::Version);
-                    self.events.push_back(RelayEvent::Trouble(words));
+                    let trouble = refused(&relay.url, Refusal::Version);
+                    self.events.push_back(RelayEvent::Trouble(trouble));
                 }
                 let attach = Attach::new(nonce, &me.identity, &me.record, &me.network).into();
                 Some((Lane::Control, ToRelay::Attach(attach).encode()))
@@ -123,7 +124,8 @@ impl Relays {
                 }
                 if member.verify(&me.network).is_err() {
                     let words = format!("relay {} has no member of this network", relay.url);
-                    self.events.push_back(RelayEvent::Trouble(words));
+                    let trouble = Trouble::new(TroubleKind::RelayRefused, words);
+                    self.events.push_back(RelayEvent::Trouble(trouble));
                     return None;
                 }
                 let member = member.clone();
@@ -136,8 +138,8 @@ impl Relays {
                 None
             }
             FromRelay::Refused(refusal) => {
-                let words = words(&relay.url, *refusal);
-                self.events.push_back(RelayEvent::Trouble(words));
+                let trouble = refused(&relay.url, *refusal);
+                self.events.push_back(RelayEvent::Trouble(trouble));
                 relay.failures = relay.failures.max(6);
                 let _ = now;
                 None
@@ -157,8 +159,13 @@ impl Relays {
         };
         // Said once at the first failure, not at each of an endless row.
         if relay.failures == 0 {
+            let kind = match relay.state {
+                State::Attached { .. } => TroubleKind::RelayLost,
+                _ => TroubleKind::RelayUnreachable,
+            };
             let words = format!("relay {}: {reason}; dialling again", relay.url);
-            self.events.push_back(RelayEvent::Trouble(words));
+            self.events
+                .push_back(RelayEvent::Trouble(Trouble::new(kind, words)));
         }
         let member = match relay.state {
             State::Attached { member, .. } => Some(member),
@@ -243,8 +250,12 @@ impl Relay {
     }
 }
 
-fn words(url: &str, refusal: Refusal) -> String {
-    format!("relay {url} refuses this node: {refusal}")
+fn refused(url: &str, refusal: Refusal) -> Trouble {
+    let kind = match refusal {
+        Refusal::Network => TroubleKind::WrongNetwork,
+        _ => TroubleKind::RelayRefused,
+    };
+    Trouble::new(kind, format!("relay {url} refuses this node: {refusal}"))
 }
 
 #[cfg(test)]

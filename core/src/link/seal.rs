@@ -162,6 +162,11 @@ impl Seal {
         Ok((number, sealed))
     }
 
+    /// Whether no message of this number was opened, as far as is remembered.
+    pub(super) fn is_new(&self, number: u64) -> bool {
+        self.window.is_new(number)
+    }
+
     /// Opens a message.
     pub(super) fn open(&mut self, number: u64, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         if !self.window.is_new(number) {

@@ -16,7 +16,7 @@ use crate::wire;
 pub(super) const LIFETIME_MS: u64 = 60 * 1000;
 
 /// How far two nodes' clocks may differ, in milliseconds.
-const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
+pub(super) const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
 
 /// The longest text of a description, in bytes.
 const TEXT_LEN_MAX: usize = 16 * 1024;
@@ -57,6 +57,11 @@ pub(super) enum SignalError {
     Expired,
     /// It has no fingerprint or ufrag, or is too long.
     Text,
+    /// It came before.
+    Replayed,
+    /// The attempt that it belongs to is over, or never was. Candidates that
+    /// come after the link is up do no harm.
+    Late,
 }
 
 impl Signal {

@@ -4,12 +4,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Lane;
-use crate::id::NodeId;
+use super::routed::Routed;
 use crate::{kvs, ring};
-
-/// How many members may pass a message on.
-const HOPS_MAX: usize = 16;
 
 /// Everything that goes from node to node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,36 +20,6 @@ pub(super) enum Message {
     Signal(Vec<u8>),
     /// Something for another node.
     Routed(Routed),
-}
-
-/// A message for a node to which the sender has no path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Routed {
-    pub(super) source: NodeId,
-    pub(super) target: NodeId,
-    pub(super) lane: Lane,
-    /// Those who passed it on: none does twice.
-    pub(super) trail: Vec<NodeId>,
-    pub(super) body: Vec<u8>,
-}
-
-impl Routed {
-    pub(super) fn new(source: NodeId, target: NodeId, lane: Lane, body: Vec<u8>) -> Self {
-        Self {
-            source,
-            target,
-            lane,
-            trail: [source].into(),
-            body,
-        }
-    }
-
-    /// Notes one who passes this on; `false` when it went far enough.
-    pub(super) fn pass(&mut self, own: NodeId) -> bool {
-        let may = self.trail.len() < HOPS_MAX && !self.trail.contains(&own);
-        self.trail.push(own);
-        may
-    }
 }
 
 #[cfg(test)]
@@ -80,17 +46,11 @@ mod tests {
             hex(&wire::encode(&stabilize)),
             alloc::format!("0002{}", "ab".repeat(16))
         );
-        let routed = Routed {
-            source: NodeId::from_bytes([1; 32]),
-            target: NodeId::from_bytes([2; 32]),
-            lane: Lane::Kv,
-            trail: [NodeId::from_bytes([3; 32])].into(),
-            body: [9, 8, 7].into(),
-        };
-        let (one, two, three) = ("01".repeat(32), "02".repeat(32), "03".repeat(32));
+        let (one, two) = ("01".repeat(32), "02".repeat(32));
+        let (three, four) = ("03".repeat(32), "04".repeat(64));
         assert_eq!(
-            hex(&wire::encode(&Message::Routed(routed))),
-            alloc::format!("03{one}{two}0101{three}03090807")
+            hex(&wire::encode(&Message::Routed(Routed::golden()))),
+            alloc::format!("03{one}{two}0105{four}01{three}03090807")
         );
         assert_eq!(hex(&wire::encode(&Message::Signal([5].into()))), "020105");
     }

@@ -15,6 +15,7 @@ use crate::ring::Ring;
 use crate::status::Class;
 use crate::store::{Read, StoreError, StoreOp, Stored, Write};
 use crate::time::Now;
+use crate::trouble::{Trouble, TroubleKind};
 use crate::wire;
 
 /// Where the ring and its members are kept.
@@ -117,11 +118,12 @@ impl Node {
     fn give_up(&mut self, start: Start, what: &str) {
         self.start = Some(start);
         self.counters.add("store_errors");
-        let message = alloc::format!(
+        let words = alloc::format!(
             "{what} in storage cannot be read: restore the data directory, or start on an empty one"
         );
+        let trouble = Trouble::new(TroubleKind::Storage, words);
         self.outputs
-            .push_back(Output::Event(Event::Trouble { message }));
+            .push_back(Output::Event(Event::Trouble(trouble)));
     }
 
     /// All is read: the node takes part from here on.

@@ -72,6 +72,18 @@ pub(crate) struct Update {
     pub(crate) record: Option<Record>,
 }
 
+impl Message {
+    /// The record of who says this, unverified, where it comes along: one who
+    /// takes a newcomer in may be a stranger to it.
+    pub(crate) fn introduction(&self, from: &NodeId) -> Option<&Record> {
+        let Self::Found(neighbours) = self else {
+            return None;
+        };
+        let mut records = neighbours.records.iter();
+        records.find(|record| record.id() == *from)
+    }
+}
+
 #[cfg(test)]
 impl Message {
     pub(crate) const fn stabilize(ring: RingId) -> Self {

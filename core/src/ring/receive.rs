@@ -2,6 +2,7 @@
 //! news of members.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::members::Merge;
@@ -11,6 +12,7 @@ use crate::id::NodeId;
 use crate::identity::Record;
 use crate::status::MemberState;
 use crate::time::Instant;
+use crate::trouble::{Trouble, TroubleKind};
 
 impl Ring {
     /// Takes in a message from a peer whose record the node has verified.
@@ -193,7 +195,8 @@ impl Ring {
                  never run two nodes on one identity",
                 update.epoch
             );
-            self.actions.push_back(RingAction::Trouble(words));
+            self.counters.add("identity_in_use");
+            self.tell(TroubleKind::IdentityInUse, words);
             return None;
         }
         let wrong = update.epoch == own_epoch
@@ -207,6 +210,11 @@ impl Ring {
         Some(self.own_update())
     }
 
+    fn tell(&mut self, kind: TroubleKind, words: String) {
+        let trouble = Trouble::new(kind, words);
+        self.actions.push_back(RingAction::Trouble(trouble));
+    }
+
     fn on_foreign(&mut self, peer: NodeId, message: &Message) {
         let Some(ring) = self.id else {
             return;
@@ -218,7 +226,7 @@ impl Ring {
                  Start one of them on an empty data directory to join the other",
                 peer.short()
             );
-            self.actions.push_back(RingAction::Trouble(words));
+            self.tell(TroubleKind::OtherRing, words);
         } else {
             self.send(peer, Message::Foreign { ring });
         }

@@ -138,7 +138,7 @@ pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker
             workload.on_reply(world, checker, index, request, reply);
         }
         Event::Ring | Event::Link => {}
-        Event::Trouble { message } => world.log(|| format!("p{index} trouble: {message}")),
+        Event::Trouble(trouble) => world.log(|| format!("p{index} trouble: {trouble:?}")),
     });
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use roundelay_core::{Trouble, TroubleKind};
+
 /// The same words are said once in this time.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 /// Different words remembered at once; then all are forgotten.
@@ -14,9 +16,21 @@ pub(super) struct Troubles(HashMap<String, Instant>);
 
 impl Troubles {
     /// Logs a trouble, unless it was just logged.
-    pub(super) fn tell(&mut self, message: String, now: Instant) {
-        if self.is_news(&message, now) {
-            tracing::warn!("{message}");
+    pub(super) fn tell(&mut self, trouble: &Trouble, now: Instant) {
+        let Trouble { kind, message } = trouble;
+        if !self.is_news(message, now) {
+            return;
+        }
+        match kind {
+            // It works on, only slower.
+            TroubleKind::NoDirectLink => tracing::info!("{message}"),
+            TroubleKind::RelayUnreachable
+            | TroubleKind::RelayLost
+            | TroubleKind::OtherRing
+            | TroubleKind::RelayRefused
+            | TroubleKind::WrongNetwork => tracing::warn!("{message}"),
+            // A person has to act, or this node is of no use.
+            TroubleKind::IdentityInUse | TroubleKind::Storage => tracing::error!("{message}"),
         }
     }
 
