@@ -20,7 +20,7 @@ use common::{DEADLINE, Ring, alone, binary, http, wait_until};
 use serde_json::Value;
 use webdriver::{Browser, Kind, Tab};
 
-/// Issue 2's promise for a page that joins.
+/// What is promised to a page that joins.
 const DIRECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// So much that nothing else that is said meanwhile comes near it.
