@@ -464,7 +464,7 @@ mod tests {
     fn tables_sent(ring: &mut Ring, to: NodeId, now: &mut Instant) -> usize {
         ring.actions.clear();
         for _ in 0..100 {
-            *now = *now + Duration::from_millis(100);
+            *now += Duration::from_millis(100);
             ring.on_timeout(*now);
         }
         let sent = ring.actions.drain(..).filter(|action| {
