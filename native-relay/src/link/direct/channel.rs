@@ -89,6 +89,11 @@ impl Outbox {
         self.end == End::Sent && self.given.is_empty()
     }
 
+    /// Whether nothing waits and nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.given.is_empty() && self.waiting_bytes == 0
+    }
+
     /// Takes what may be given to the transport now: at most `window` bytes
     /// are out at one time, but one message always may be.
     pub(super) fn take(&mut self, window: usize) -> Option<Next> {

@@ -39,6 +39,15 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// make one acknowledgement of many, and SCTP needs three to see a loss.
 const MAX_FED: usize = 16;
 
+/// An open link over which nothing but checks of its path went for so long has
+/// no timer that is urgent: SCTP's delayed acknowledgement is 200 ms (RFC 9260,
+/// section 6.2).
+const CALM_AFTER: Duration = Duration::from_millis(300);
+
+/// How often the timers of a calm link are looked at. `rtc` asks for every
+/// 50 ms, the pace of its checks while it opens.
+const CALM_PERIOD: Duration = Duration::from_millis(500);
+
 /// Takes the datagrams that a connection sends.
 pub(super) trait Wire {
     /// One datagram, by a local address to a remote one.
@@ -113,6 +122,8 @@ pub(super) struct Connection {
     fault: Option<String>,
     lost: bool,
     deadline: Option<Instant>,
+    /// When anything but checks of the path went last.
+    busy: Instant,
     fed: usize,
     /// Its owner has noted that it wants a turn.
     pub(super) marked: bool,
@@ -156,6 +167,7 @@ impl Connection {
             fault: None,
             lost: false,
             deadline: None,
+            busy: now,
             fed: 0,
             marked: false,
             described: false,
@@ -279,6 +291,10 @@ impl Connection {
             },
             message: BytesMut::from(bytes),
         };
+        // The first byte of STUN is 0 to 3 (RFC 7983).
+        if bytes.first().is_some_and(|first| *first > 3) {
+            self.busy = now;
+        }
         // A bad datagram is its sender's matter; `rtc` answers no error here.
         let _ = self.rtc.get_mut().handle_read(datagram);
         self.fed += 1;
@@ -391,12 +407,24 @@ impl Connection {
         let verdict = self.verdict();
         if verdict == Verdict::Alive {
             // Timers that are overdue after all this would spin the caller.
-            let soonest = now + Duration::from_millis(1);
-            self.deadline = self.rtc.get_mut().poll_timeout().map(|at| at.max(soonest));
+            let pause = if self.is_calm(now) {
+                CALM_PERIOD
+            } else {
+                Duration::from_millis(1)
+            };
+            let at = self.rtc.get_mut().poll_timeout();
+            self.deadline = at.map(|at| at.max(now + pause));
         } else {
             self.shut(now, wire);
         }
         verdict
+    }
+
+    fn is_calm(&mut self, now: Instant) -> bool {
+        if !self.control.outbox.is_idle() || !self.bulk.outbox.is_idle() {
+            self.busy = now;
+        }
+        self.phase == Phase::Up && now.saturating_duration_since(self.busy) > CALM_AFTER
     }
 
     fn on_event(&mut self, event: &RTCPeerConnectionEvent, events: &mut VecDeque<DirectEvent>) {
