@@ -454,6 +454,7 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
     use alloc::vec;
 
     use super::*;

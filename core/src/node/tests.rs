@@ -14,6 +14,7 @@ use crate::config::RingEntry;
 use crate::identity::Network;
 use crate::link::Me;
 use crate::ring;
+use crate::status::Class;
 use crate::store::{Read, StoreOp, Stored};
 use crate::time::Instant;
 
