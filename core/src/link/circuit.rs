@@ -85,9 +85,23 @@ enum State {
     Open {
         remote: u32,
         seal: Seal,
-        /// Our answer, to be repeated should the first message come again.
-        answer: Option<Vec<u8>>,
+        /// Our answer, to be repeated should the first message come again, and
+        /// how often that may be.
+        answer: Option<(Vec<u8>, u32)>,
     },
+}
+
+impl Session {
+    /// The answer once more: its initiator asks a few times, and others might
+    /// for ever.
+    fn repeat_answer(&mut self) -> Option<Vec<u8>> {
+        let State::Open { answer, .. } = &mut self.state else {
+            return None;
+        };
+        let (bytes, left) = answer.as_mut()?;
+        *left = left.checked_sub(1)?;
+        Some(bytes.clone())
+    }
 }
 
 struct Opening {
@@ -334,7 +348,7 @@ impl Circuits {
             state: State::Open {
                 remote: index,
                 seal,
-                answer: Some(answer),
+                answer: Some((answer, TRY_COUNT_MAX)),
             },
         };
         self.sessions.insert(own, session);
@@ -346,12 +360,10 @@ impl Circuits {
     }
 
     fn repeat_answer(&mut self, via: LinkId, from: NodeId, own: u32) -> Arrival {
-        let answer = self.sessions.get(&own).and_then(|session| {
-            let State::Open { answer, .. } = &session.state else {
-                return None;
-            };
-            answer.clone().filter(|_| session.peer == from)
-        });
+        let session = self.sessions.get_mut(&own);
+        let answer = session
+            .filter(|session| session.peer == from)
+            .and_then(Session::repeat_answer);
         let Some(answer) = answer else {
             return Arrival::Refused(Refused::Replayed);
         };

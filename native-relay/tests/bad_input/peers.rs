@@ -63,36 +63,34 @@ fn what_does_not_belong_into_a_circuit_is_refused_and_counted() {
     let mut ring = Ring::start(1);
     put_some(&ring);
     let victims = [id(&ring.members[0]), id(&ring.members[1])];
-    let mut hostile = joined(&ring, 1, &victims);
     let mut other = joined(&ring, 2, &victims);
+    let mut hostile = joined(&ring, 1, &victims);
     for (member, victim) in ring.members.iter().zip(&victims) {
         let epoch = member.status().unwrap()["epoch"].as_u64().unwrap();
         for (counter, body) in hostile.bad_bodies(victim, epoch) {
             let before = count(member, counter);
-            hostile.throw_at(victim, &body);
+            hostile.throw_often_at(victim, &body);
             let what = format!("{counter} of {} bytes", body.len());
-            wait_until(&what, SOON, || count(member, counter) > before);
+            hostile.until(&what, |_| count(member, counter) > before);
         }
         // In the name of another, whose words they are.
-        let before = count(member, "circuit_forged");
-        other.throw_at(victim, &hostile.sealed(victim)[0]);
-        wait_until("one forged", SOON, || {
-            count(member, "circuit_forged") > before
-        });
-        let before = count(member, "circuit_replayed");
-        other.throw_at(victim, &hostile.first(victim)[0]);
-        wait_until("one stolen", SOON, || {
-            count(member, "circuit_replayed") > before
-        });
+        for (counter, body) in [
+            ("circuit_forged", hostile.last_sealed(victim)),
+            ("circuit_replayed", hostile.first(victim)[0].clone()),
+        ] {
+            let before = count(member, counter);
+            other.throw_often_at(victim, &body);
+            hostile.until(counter, |_| count(member, counter) > before);
+        }
     }
     // What is right for one is not for another.
     for (counter, body) in [
         ("circuit_outdated", hostile.first(&victims[0])[0].clone()),
-        ("circuit_unknown", hostile.sealed(&victims[0])[0].clone()),
+        ("circuit_unknown", hostile.last_sealed(&victims[0])),
     ] {
         let before = count(&ring.members[1], counter);
         hostile.throw_at(&victims[1], &body);
-        wait_until(counter, SOON, || count(&ring.members[1], counter) > before);
+        hostile.until(counter, |_| count(&ring.members[1], counter) > before);
     }
     // Their own circuits go on.
     for peer in [&mut hostile, &mut other] {

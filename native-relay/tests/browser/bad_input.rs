@@ -3,7 +3,7 @@
 
 use roundelay_core::NodeId;
 
-use crate::common::{DEADLINE, alone, free_port, wait_until};
+use crate::common::{alone, free_port};
 use crate::hostile::{Forgery, Hostile};
 use crate::webdriver::{Browser, Kind};
 use crate::{Page, start_ring};
@@ -34,32 +34,32 @@ fn a_page_bears_a_hostile_peer() {
     page.put("kept/by-page", "before");
     let victim = page.id();
 
+    // One whose only part is to send what another said.
+    let mut other = Hostile::attach(ring.listen, 2, Forgery::Expired);
+    other.until("a circuit to the page", |other| {
+        !other.first(&victim).is_empty()
+    });
     // Offers that were signed an hour ago, and all that a circuit refuses.
     let mut hostile = Hostile::attach(ring.listen, 1, Forgery::Expired);
     hostile.until("a circuit to the page", |hostile| {
         !hostile.first(&victim).is_empty() && !hostile.sealed(&victim).is_empty()
     });
-    wait_until("the stale offer", DEADLINE, || {
+    hostile.until("the stale offer to be refused", |_| {
         page.count("signal_expired") > 0
     });
-    let mut other = Hostile::attach(ring.listen, 2, Forgery::Expired);
-    other.until("another circuit to the page", |other| {
-        !other.first(&victim).is_empty()
-    });
-    let mut bodies = hostile.bad_bodies(&victim, page.epoch());
-    for (counter, body) in bodies.drain(..) {
+    for (counter, body) in hostile.bad_bodies(&victim, page.epoch()) {
         let before = page.count(counter);
-        hostile.throw_at(&victim, &body);
-        wait_until(counter, DEADLINE, || page.count(counter) > before);
+        hostile.throw_often_at(&victim, &body);
+        hostile.until(counter, |_| page.count(counter) > before);
     }
     // In the name of another, whose words they are.
     for (counter, body) in [
-        ("circuit_forged", &hostile.sealed(&victim)[0]),
+        ("circuit_forged", &hostile.last_sealed(&victim)),
         ("circuit_replayed", &hostile.first(&victim)[0]),
     ] {
         let before = page.count(counter);
-        other.throw_at(&victim, body);
-        wait_until(counter, DEADLINE, || page.count(counter) > before);
+        other.throw_often_at(&victim, body);
+        hostile.until(counter, |_| page.count(counter) > before);
     }
     drop(other);
 

@@ -131,6 +131,14 @@ impl Hostile {
         self.throw([&[FORWARD], &peer.as_bytes()[..], body].concat());
     }
 
+    /// The same, more often than a peer repeats itself that means it: an answer
+    /// that may have been lost is given again a few times.
+    pub(crate) fn throw_often_at(&mut self, peer: &NodeId, body: &[u8]) {
+        for _ in 0..6 {
+            self.throw_at(peer, body);
+        }
+    }
+
     /// The bodies that it rightly sent to a peer: first messages, or sealed.
     pub(crate) fn first(&self, peer: &NodeId) -> Vec<Vec<u8>> {
         self.sent_to(peer, INIT)
@@ -138,6 +146,11 @@ impl Hostile {
 
     pub(crate) fn sealed(&self, peer: &NodeId) -> Vec<Vec<u8>> {
         self.sent_to(peer, SEALED)
+    }
+
+    /// The last of them, whose session is surely there.
+    pub(crate) fn last_sealed(&self, peer: &NodeId) -> Vec<u8> {
+        self.sealed(peer).pop().unwrap()
     }
 
     fn sent_to(&self, peer: &NodeId, kind: u8) -> Vec<Vec<u8>> {
@@ -155,7 +168,7 @@ impl Hostile {
     /// What a peer of this epoch has to refuse, each with the counter that
     /// rises there.
     pub(crate) fn bad_bodies(&self, peer: &NodeId, epoch: u64) -> Vec<(&'static str, Vec<u8>)> {
-        let (first, sealed) = (&self.first(peer)[0], &self.sealed(peer)[0]);
+        let (first, sealed) = (&self.first(peer)[0], &self.last_sealed(peer));
         let (last, rest) = first.split_last().unwrap();
         let damaged = [rest, &[last ^ 1]].concat();
         let unknown = [&[SEALED][..], &varint(7), &[0; 99]].concat();
