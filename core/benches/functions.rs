@@ -39,7 +39,7 @@ fn keys(criterion: &mut Criterion) {
         let mut number = 0_u32;
         let mut next = || {
             number = (number + 1) % 1000;
-            Key::new(&format!("key-{number}")).unwrap()
+            Key::new(format!("key-{number}")).unwrap()
         };
         for _ in 0..1000 {
             written(&mut ring, next());

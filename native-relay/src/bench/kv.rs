@@ -200,7 +200,7 @@ struct HandleCaller {
 
 impl Caller for HandleCaller {
     async fn call(&mut self, work: Work, key: u32) -> Result<(), String> {
-        let key = Key::new(&key_of(key)).map_err(|error| error.to_string())?;
+        let key = Key::new(key_of(key)).map_err(|error| error.to_string())?;
         let reply = match work {
             Work::Put => self.handle.put(key, self.value.clone(), self.mode).await,
             Work::Get => self.handle.get(key, self.mode).await,
@@ -227,7 +227,8 @@ struct HttpCaller {
 impl HttpCaller {
     async fn connect(&self) -> Result<Sender, String> {
         let stream = TcpStream::connect(&self.host).await;
-        let stream = stream.map_err(|error| format!("{}: {error}", self.host))?;
+        let stream = stream
+            .map_err(|error| format!("{}: {error} (is a node's HTTP API there?)", self.host))?;
         stream
             .set_nodelay(true)
             .map_err(|error| error.to_string())?;
