@@ -92,6 +92,7 @@ const SUITES: &[Suite] = &[
             "roundelay",
             "--test",
             "bad_input",
+            "--test",
             "bench",
             "--test",
             "cli",
