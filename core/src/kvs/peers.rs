@@ -109,8 +109,9 @@ impl Peers {
         let before = round.iter().cycle().skip(round.len() - 1);
         for (place, (id, (previous, _))) in round.iter().map(|(id, _)| id).zip(before).enumerate() {
             let (first, last) = (Slot::of(previous).next(), Slot::of(id));
-            // Two members in one slot: the one before comes first for none.
-            if Slot::of(previous) == last && round.len() > 1 {
+            // Two members in one slot: the second comes first for none. The
+            // first of all comes after the last: all in one slot, it has all.
+            if Slot::of(previous) == last && place > 0 {
                 continue;
             }
             let next = round
@@ -145,5 +146,44 @@ impl Peers {
 
     pub(super) fn has_caught_up(&self, id: &NodeId) -> bool {
         self.caught_up.contains(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(first: u8, second: u8) -> NodeId {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[1]) = (first, second);
+        NodeId::from_bytes(bytes)
+    }
+
+    fn living(class: Class) -> Living {
+        Living { class, epoch: 1 }
+    }
+
+    #[test]
+    fn members_in_one_slot_mirror_all_slots() {
+        // Slots are the first 12 bits: these three lie in one.
+        let pages = [id(7, 1), id(7, 2)];
+        let mut peers = Peers::default();
+        peers.set(pages.map(|page| (page, living(Class::Transient))).into());
+        let mirrors = peers.mirrors((id(7, 3), Class::Durable));
+        for slot in [id(0, 0), id(7, 0), id(200, 0)] {
+            assert_eq!(mirrors.get(Slot::of(&slot)), &pages.to_vec());
+        }
+    }
+
+    #[test]
+    fn the_first_three_members_of_a_slot_are_asked() {
+        let page = |first| (id(first, 0), living(Class::Transient));
+        let mut peers = Peers::default();
+        peers.set([page(10), page(20), page(30)].into());
+        let mirrors = peers.mirrors((id(15, 0), Class::Durable));
+        let of = |first| mirrors.get(Slot::of(&id(first, 0))).clone();
+        assert_eq!(of(5), [id(10, 0), id(20, 0)]);
+        assert_eq!(of(16), [id(20, 0), id(30, 0), id(10, 0)]);
+        assert_eq!(of(31), [id(10, 0), id(20, 0)]);
     }
 }
