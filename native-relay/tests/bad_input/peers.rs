@@ -71,7 +71,10 @@ fn what_does_not_belong_into_a_circuit_is_refused_and_counted() {
             let before = count(member, counter);
             hostile.throw_often_at(victim, &body);
             let what = format!("{counter} of {} bytes", body.len());
-            hostile.until(&what, |_| count(member, counter) > before);
+            hostile.until(&what, |_| {
+                other.turn();
+                count(member, counter) > before
+            });
         }
         // In the name of another, whose words they are.
         for (counter, body) in [
@@ -80,7 +83,10 @@ fn what_does_not_belong_into_a_circuit_is_refused_and_counted() {
         ] {
             let before = count(member, counter);
             other.throw_often_at(victim, &body);
-            hostile.until(counter, |_| count(member, counter) > before);
+            hostile.until(counter, |_| {
+                other.turn();
+                count(member, counter) > before
+            });
         }
     }
     // What is right for one is not for another.

@@ -50,7 +50,10 @@ fn a_page_bears_a_hostile_peer() {
     for (counter, body) in hostile.bad_bodies(&victim, page.epoch()) {
         let before = page.count(counter);
         hostile.throw_often_at(&victim, &body);
-        hostile.until(counter, |_| page.count(counter) > before);
+        hostile.until(counter, |_| {
+            other.turn();
+            page.count(counter) > before
+        });
     }
     // In the name of another, whose words they are.
     for (counter, body) in [
@@ -59,7 +62,10 @@ fn a_page_bears_a_hostile_peer() {
     ] {
         let before = page.count(counter);
         other.throw_often_at(&victim, body);
-        hostile.until(counter, |_| page.count(counter) > before);
+        hostile.until(counter, |_| {
+            other.turn();
+            page.count(counter) > before
+        });
     }
     drop(other);
 

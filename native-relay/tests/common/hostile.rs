@@ -201,7 +201,9 @@ impl Hostile {
 
     // ---- one turn ----
 
-    fn turn(&mut self) {
+    /// Takes in one message at most, and does what is due: a peer that is never
+    /// given a turn is soon taken for dead.
+    pub(crate) fn turn(&mut self) {
         let wait = self.drain();
         let frame = self.socket.read();
         match frame {
