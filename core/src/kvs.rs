@@ -19,6 +19,7 @@ mod coordinator;
 mod entry;
 mod key;
 mod message;
+mod mirror;
 mod peers;
 mod pull;
 mod request;
@@ -39,6 +40,7 @@ use self::entry::Index;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
 use self::message::Op;
+use self::mirror::CopyCounts;
 pub(crate) use self::peers::Living;
 use self::peers::Peers;
 use self::pull::Pulls;
@@ -86,6 +88,7 @@ pub(crate) struct Kvs {
     peers: Peers,
     /// The pages that keep further copies of each slot.
     mirrors: SlotMap<Vec<NodeId>>,
+    copy_counts: CopyCounts,
     clients: Clients,
     coordinations: Coordinations,
     changes: Changes,
@@ -111,6 +114,7 @@ impl Kvs {
             views: Views::new(own),
             peers: Peers::default(),
             mirrors: SlotMap::new(Vec::new()),
+            copy_counts: CopyCounts::default(),
             clients: Clients::default(),
             coordinations: Coordinations::default(),
             changes: Changes::default(),
@@ -163,10 +167,12 @@ impl Kvs {
         let news = self.peers.set(alive);
         for peer in &news.gone {
             self.pulls.on_gone(peer);
+            self.copy_counts.on_gone(peer);
             self.requeue_requests(peer, now);
         }
         if !news.is_empty() {
             self.mirrors = self.peers.mirrors((self.own, self.class));
+            self.owe_all(now);
             self.changes.review_at = Some(now.mono);
             self.confirm_views();
             self.schedule_pulls(now.mono);
@@ -189,6 +195,7 @@ impl Kvs {
         self.on_coordinator_timeout(now);
         self.on_change_timeout(now);
         self.on_pull_timeout(now);
+        self.on_mirror_timeout(now);
         self.settle(now);
     }
 
@@ -198,6 +205,7 @@ impl Kvs {
             self.coordinations.poll_timeout(),
             self.changes.poll_timeout(),
             self.pulls.poll_timeout(),
+            self.copy_counts.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -276,6 +284,7 @@ impl Kvs {
             Message::Vote(vote) => self.on_vote(from, vote, now),
             Message::View(message) => self.on_view(from, message, now),
             Message::Pull(pull) => self.on_pull(from, pull, now),
+            Message::Mirror(message) => self.on_mirror(from, message, now),
         }
     }
 

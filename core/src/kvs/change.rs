@@ -373,7 +373,7 @@ impl Kvs {
         }
         for peer in self.views.co_voters() {
             if before.get(&peer) != Some(&self.views.shared_with(&peer)) {
-                self.peers.set_caught_up(&peer, false);
+                self.peers.set_behind(&peer);
                 self.pulls.forget(&peer);
             }
         }

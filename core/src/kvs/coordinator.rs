@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::Kvs;
 use super::entry::Entry;
-use super::key::{Key, Slot};
+use super::key::Slot;
 use super::message::{Message, Op, Outcome, Pull, Vote, VoteError};
 use super::request::{Copies, Mode, RequestError, RequestId};
 use super::storage::{Pending, Then};
@@ -210,8 +210,7 @@ impl Kvs {
             State::Write(entry) => {
                 let entry = entry.clone();
                 self.ask_voters(id, now);
-                self.keep(key.clone(), &entry, Then::OwnVote(id), now);
-                self.copy_to_mirrors(&key, &entry);
+                self.keep(key, &entry, Then::OwnVote(id), now);
             }
             State::Read { .. } => {
                 self.ask_voters(id, now);
@@ -269,15 +268,6 @@ impl Kvs {
         };
         for target in targets {
             self.send(target, Lane::Kv, Message::Vote(vote.clone()));
-        }
-    }
-
-    pub(super) fn copy_to_mirrors(&mut self, key: &Key, entry: &Entry) {
-        for mirror in self.mirrors(key.slot()) {
-            if mirror != self.own {
-                let (key, entry) = (key.clone(), entry.clone());
-                self.send(mirror, Lane::Kv, Message::Vote(Vote::Copy { key, entry }));
-            }
         }
     }
 
@@ -521,7 +511,7 @@ impl Kvs {
         for voter in &one.voters {
             let behind = *voter != self.own && !one.voted.contains(voter);
             if behind && self.peers.is_alive(voter) {
-                self.peers.set_caught_up(voter, false);
+                self.peers.set_behind(voter);
                 self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
                 self.pulls.review(now.mono);
             }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kvs::entry::Entry;
 use crate::kvs::key::Key;
+use crate::kvs::mirror::MirrorMessage;
 use crate::kvs::request::{Copies, Mode, RequestError};
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
@@ -25,6 +26,8 @@ pub(crate) enum Message {
     View(ViewMessage),
     /// One node brings its entries up to those of another.
     Pull(Pull),
+    /// One who writes keeps a mirror level.
+    Mirror(MirrorMessage),
 }
 
 /// What a caller wants.
@@ -118,8 +121,6 @@ pub(crate) enum Vote {
     },
     /// No vote.
     Refused { id: u64, why: VoteError },
-    /// A further copy, for a mirror; not answered.
-    Copy { key: Key, entry: Entry },
 }
 
 /// Why a voter does not vote.

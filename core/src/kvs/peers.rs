@@ -35,6 +35,8 @@ pub(super) struct Peers {
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
     caught_up: BTreeSet<NodeId>,
+    /// Those that compare, and have not been behind since.
+    comparing: BTreeSet<NodeId>,
 }
 
 /// What changed.
@@ -64,6 +66,7 @@ impl Peers {
         };
         for id in &news.gone {
             self.caught_up.remove(id);
+            self.comparing.remove(id);
             self.timeouts.remove(id);
         }
         self.alive = alive;
@@ -136,11 +139,23 @@ impl Peers {
         known.unwrap_or_else(|| Rtt::default().timeout())
     }
 
-    pub(super) fn set_caught_up(&mut self, id: &NodeId, caught_up: bool) {
-        if caught_up && self.is_alive(id) {
+    /// A peer lacks something that this node holds: it has to compare again.
+    pub(super) fn set_behind(&mut self, id: &NodeId) {
+        self.caught_up.remove(id);
+        self.comparing.remove(id);
+    }
+
+    /// A peer compares what it holds with what this node holds.
+    pub(super) fn set_comparing(&mut self, id: &NodeId) {
+        if self.is_alive(id) {
+            self.comparing.insert(*id);
+        }
+    }
+
+    /// A peer says that it holds all: true if it compared since it was behind.
+    pub(super) fn set_caught_up(&mut self, id: &NodeId) {
+        if self.comparing.remove(id) {
             self.caught_up.insert(*id);
-        } else {
-            self.caught_up.remove(id);
         }
     }
 

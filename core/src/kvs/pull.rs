@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::Kvs;
 use super::entry::{Entry, Meta};
-use super::key::Key;
+use super::key::{Key, Slot};
 use super::message::{Message, Pull, ViewMessage};
 use super::slots::SlotSet;
 use super::storage::{Pending, entry_write};
@@ -91,6 +91,16 @@ impl Pulls {
         self.pulled.remove(peer);
     }
 
+    /// Everything is to be pulled again, also what is being pulled: that may
+    /// have begun too early.
+    pub(super) fn forget_all(&mut self) {
+        self.pulled.clear();
+        self.active
+            .retain(|_, pulling| pulling.purpose != Purpose::CatchUp);
+        self.waiting
+            .retain(|(_, _, purpose)| *purpose != Purpose::CatchUp);
+    }
+
     /// Some copies are behind: looks again soon, until none are.
     pub(super) fn review(&mut self, now: Instant) {
         self.review_at = Some(now + REVIEW);
@@ -151,7 +161,7 @@ impl Kvs {
 
     /// The slots shared as a mirror, or with mirrors, by peer: pages pull
     /// from the first live voter, and that voter from the pages.
-    fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
+    pub(super) fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
         let mut shared: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
         for (first, last, mirrors) in self.mirrors.runs() {
             for (view_first, view_last, state) in self.views.runs() {
@@ -278,7 +288,7 @@ impl Kvs {
             Pull::Entries { id, entries } => self.on_entries(from, id, entries, now),
             Pull::Caught { slots } => {
                 if slots == self.views.shared_with(&from) {
-                    self.peers.set_caught_up(&from, true);
+                    self.peers.set_caught_up(&from);
                 }
             }
             Pull::Please => {
@@ -342,12 +352,14 @@ impl Kvs {
             pulling.wanted.pop_front();
         }
         let mut writes: Vec<Write> = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
         for (key, entry) in entries {
             pulling.wanted.retain(|wanted| *wanted != key);
             let believed = self.clock.observe(entry.version, now.unix_ms);
             if believed && entry.version > self.index.version(&key) {
                 self.index.set(&key, Some(Meta::of(&key, &entry)));
                 writes.push(entry_write(&key, &entry));
+                slots.push(key.slot());
             }
         }
         if writes.is_empty() {
@@ -355,6 +367,9 @@ impl Kvs {
         }
         pulling.step = Step::Keeping;
         pulling.resend_at = now.mono + Duration::from_secs(60);
+        let source = pulling.source;
+        self.owe_fellows(&source, &slots, now.mono);
+        self.owe_mirrors(slots.into_iter(), now);
         self.store(StoreOp::Commit(writes), Pending::Pulled { pull: id });
     }
 
@@ -447,6 +462,19 @@ impl Kvs {
             self.ask_to_catch_up();
             self.confirm_views();
             self.schedule_pulls(now.mono);
+        }
+    }
+
+    /// Entries came from `source`: other fellow voters may lack them, even if
+    /// they pulled from this node before.
+    fn owe_fellows(&mut self, source: &NodeId, slots: &[Slot], now: Instant) {
+        let states = slots.iter().map(|slot| self.views.get(*slot));
+        let states = states.filter(|state| self.views.votes(state));
+        let fellows = states.flat_map(|state| state.view.voters.iter().copied());
+        let fellows: BTreeSet<NodeId> = fellows.collect();
+        for fellow in fellows.iter().filter(|id| *id != source) {
+            self.peers.set_behind(fellow);
+            self.pulls.review(now);
         }
     }
 

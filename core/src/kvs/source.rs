@@ -47,6 +47,9 @@ impl Kvs {
         if !slots.is_valid() {
             return self.counters.add("kvs_malformed");
         }
+        if view == 0 && *slots == self.views.shared_with(&from) {
+            self.peers.set_comparing(&from);
+        }
         let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
         let own = self.index.sums(slots).into_iter();
         let differing = own.filter(|(slot, sum)| theirs.get(slot) != Some(sum));

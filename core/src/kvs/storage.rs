@@ -123,6 +123,7 @@ impl Kvs {
     pub(super) fn keep(&mut self, key: Key, entry: &Entry, then: Then, now: Now) {
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
         let writes = [entry_write(&key, entry)].into();
+        self.copy_to_mirrors(&key, entry, now);
         #[cfg(planted_bugs)]
         let then = if crate::planted::is("reply_before_sync") {
             self.on_kept(&key, then, true, now);
@@ -130,7 +131,6 @@ impl Kvs {
         } else {
             then
         };
-        let _ = now;
         let pending = Pending::Keep {
             key,
             entry_version: entry.version,

@@ -30,11 +30,6 @@ impl Kvs {
             } => self.on_read(from, (id, view), &key, have),
             Vote::ReadDone { id, view, newer } => self.on_read_done(from, (id, view), newer, now),
             Vote::Refused { id, why } => self.on_refused(from, id, why, now),
-            Vote::Copy { key, entry } => {
-                if self.clock.observe(entry.version, now.unix_ms) {
-                    self.take_copy(key, &entry, now);
-                }
-            }
         }
     }
 

@@ -230,7 +230,7 @@ impl Checker {
                 }
             }
         }
-        Ok(())
+        self.promises.keys().try_for_each(|key| level(world, key))
     }
 
     /// Keys for which anything was promised in mode `quorum`.
@@ -238,4 +238,21 @@ impl Checker {
         let quorum = self.promises.keys().filter(|key| key.bucket() != "one");
         quorum.cloned().collect()
     }
+}
+
+/// All copies of a key are of one version.
+fn level(world: &World, key: &Key) -> Result<(), String> {
+    let Some((_, node)) = world.alive().next() else {
+        return Ok(());
+    };
+    let location = node.locate(key);
+    let holders = location.voters.iter().chain(&location.mirrors);
+    let copies: Vec<(usize, Option<Version>)> = holders
+        .filter_map(|holder| world.index(holder))
+        .map(|index| (index, world.processes[index].disk.synced_version(key)))
+        .collect();
+    if copies.windows(2).any(|two| two[0].1 != two[1].1) {
+        return Err(format!("copies of {key} differ: {copies:?}"));
+    }
+    Ok(())
 }

@@ -1,0 +1,166 @@
+//! Mirrors are kept level by the first live voter of their slots: further copies are not answered one by one, they
+//! are counted.
+//!
+//! Who sends copies to a mirror counts them, and so does the mirror. A while
+//! after the last copies the sender tells its count, until the mirror has
+//! answered it. Where the counts differ, copies were lost on the way, and the
+//! mirror pulls. A sender also counts copies that it never sent, where it
+//! learnt of entries otherwise: so the mirror pulls those.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Kvs;
+use super::entry::Entry;
+use super::key::{Key, Slot};
+use super::message::Message;
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::rng::Rng;
+use crate::status::Class;
+use crate::time::{Instant, Now};
+
+/// How long after copies their count is told, and told again.
+const TELL: Duration = Duration::from_millis(1000);
+
+/// Between one who writes and a mirror. A count is of one epoch of each end:
+/// whoever starts again is told another, and pulls in any case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum MirrorMessage {
+    /// A further copy; not answered.
+    Copy { key: Key, entry: Entry },
+    /// So many copies were sent to you so far.
+    Sent { count: u64 },
+    /// So many are here, or are being pulled.
+    Level { count: u64 },
+}
+
+/// How many copies went to and came from each peer.
+#[derive(Debug, Default)]
+pub(super) struct CopyCounts {
+    sent: BTreeMap<NodeId, Sent>,
+    received: BTreeMap<NodeId, u64>,
+    tell_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    count: u64,
+    /// What the peer answered last.
+    level: u64,
+}
+
+impl CopyCounts {
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.tell_at
+    }
+
+    pub(super) fn on_gone(&mut self, peer: &NodeId) {
+        self.sent.remove(peer);
+        self.received.remove(peer);
+    }
+
+    /// Counts begin anywhere, so that one that began again is surely another.
+    fn count(&mut self, peer: NodeId, rng: &mut Rng, now: Instant) {
+        let begin = || Sent {
+            count: rng.next_u64() >> 1,
+            level: 0,
+        };
+        self.sent.entry(peer).or_insert_with(begin).count += 1;
+        self.tell_at.get_or_insert(now + TELL);
+    }
+}
+
+impl Kvs {
+    /// Sends a new entry to the mirrors of its slot, if that is this node's
+    /// task: it is the first live voter's, whoever coordinates. Without one
+    /// it is that of the page that took the write.
+    pub(super) fn copy_to_mirrors(&mut self, key: &Key, entry: &Entry, now: Now) {
+        let voters = self.views.get(key.slot()).view.voters.iter();
+        let mut alive = voters.filter(|id| **id == self.own || self.peers.is_alive(id));
+        if alive.next().is_some_and(|first| *first != self.own) {
+            return;
+        }
+        for mirror in self.mirrors(key.slot()) {
+            if mirror != self.own {
+                self.copy_counts.count(mirror, &mut self.rng, now.mono);
+                let (key, entry) = (key.clone(), entry.clone());
+                let message = Message::Mirror(MirrorMessage::Copy { key, entry });
+                self.send(mirror, Lane::Kv, message);
+            }
+        }
+    }
+
+    /// Entries came otherwise than by a write: mirrors shall pull them.
+    pub(super) fn owe_mirrors(&mut self, slots: impl Iterator<Item = Slot>, now: Now) {
+        let mut owed: Vec<NodeId> = slots.flat_map(|slot| self.mirrors(slot)).collect();
+        owed.sort_unstable();
+        owed.dedup();
+        for mirror in owed.into_iter().filter(|mirror| *mirror != self.own) {
+            self.copy_counts.count(mirror, &mut self.rng, now.mono);
+        }
+    }
+
+    /// Members came or went: a page may have known before this node that it
+    /// is a mirror, and pulled what was there then; and it may have taken
+    /// writes while it held all voters for dead.
+    pub(super) fn owe_all(&mut self, now: Now) {
+        for (peer, _) in self.mirrored() {
+            self.copy_counts.count(peer, &mut self.rng, now.mono);
+        }
+    }
+
+    pub(super) fn on_mirror(&mut self, from: NodeId, message: MirrorMessage, now: Now) {
+        match message {
+            MirrorMessage::Copy { key, entry } => {
+                let received = self.copy_counts.received.entry(from).or_default();
+                *received = received.wrapping_add(1);
+                if self.clock.observe(entry.version, now.unix_ms) {
+                    self.take_copy(key, &entry, now);
+                }
+            }
+            MirrorMessage::Sent { count } => {
+                let received = self.copy_counts.received.insert(from, count);
+                if received != Some(count) {
+                    self.counters.add("copies_missed");
+                    self.pull_again(&from, now);
+                }
+                let message = Message::Mirror(MirrorMessage::Level { count });
+                self.send(from, Lane::Repair, message);
+            }
+            MirrorMessage::Level { count } => {
+                if let Some(sent) = self.copy_counts.sent.get_mut(&from) {
+                    sent.level = sent.level.max(count);
+                }
+            }
+        }
+    }
+
+    /// A page pulls from whoever leads its slots, a voter from the page.
+    fn pull_again(&mut self, from: &NodeId, now: Now) {
+        if self.class == Class::Transient {
+            self.pulls.forget_all();
+        } else {
+            self.pulls.forget(from);
+        }
+        self.schedule_pulls(now.mono);
+    }
+
+    pub(super) fn on_mirror_timeout(&mut self, now: Now) {
+        if self.copy_counts.tell_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        let behind = self.copy_counts.sent.iter();
+        let behind =
+            behind.filter(|(peer, sent)| sent.level < sent.count && self.peers.is_alive(peer));
+        let behind: Vec<(NodeId, u64)> = behind.map(|(peer, sent)| (*peer, sent.count)).collect();
+        self.copy_counts.tell_at = (!behind.is_empty()).then(|| now.mono + TELL);
+        for (peer, count) in behind {
+            let message = Message::Mirror(MirrorMessage::Sent { count });
+            self.send(peer, Lane::Repair, message);
+        }
+    }
+}
