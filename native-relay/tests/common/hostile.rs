@@ -63,7 +63,7 @@ impl Hostile {
     /// Attaches to a relay on this machine and joins its ring as a page would.
     /// Its id is low, so that it makes the offer to nearly every page.
     pub(crate) fn attach(port: u16, number: u8, forgery: Forgery) -> Self {
-        let identities = (0..4096_u16).map(|seed| {
+        let identities = (0..=u16::MAX).map(|seed| {
             let [a, b] = seed.to_be_bytes();
             let mut bytes = [number; 32];
             (bytes[0], bytes[1]) = (a, b);
