@@ -39,13 +39,15 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// make one acknowledgement of many, and SCTP needs three to see a loss.
 const MAX_FED: usize = 16;
 
-/// An open link over which nothing but checks of its path went for so long has
-/// no timer that is urgent: SCTP's delayed acknowledgement is 200 ms (RFC 9260,
-/// section 6.2).
-const CALM_AFTER: Duration = Duration::from_millis(300);
+/// How often the timers of an open link are looked at while nothing is on its
+/// way: `rtc` asks for every 50 ms, the pace of its checks while it opens, and
+/// the soonest that counts is SCTP's delayed acknowledgement, 200 ms (RFC
+/// 9260, section 6.2).
+const REST_PERIOD: Duration = Duration::from_millis(200);
 
-/// How often the timers of a calm link are looked at. `rtc` asks for every
-/// 50 ms, the pace of its checks while it opens.
+/// Where nothing but checks of the path went for so long, even that counts no
+/// more.
+const CALM_AFTER: Duration = Duration::from_millis(300);
 const CALM_PERIOD: Duration = Duration::from_millis(500);
 
 /// Takes the datagrams that a connection sends.
@@ -406,12 +408,7 @@ impl Connection {
         }
         let verdict = self.verdict();
         if verdict == Verdict::Alive {
-            // Timers that are overdue after all this would spin the caller.
-            let pause = if self.is_calm(now) {
-                CALM_PERIOD
-            } else {
-                Duration::from_millis(1)
-            };
+            let pause = self.pause(now);
             let at = self.rtc.get_mut().poll_timeout();
             self.deadline = at.map(|at| at.max(now + pause));
         } else {
@@ -420,11 +417,19 @@ impl Connection {
         verdict
     }
 
-    fn is_calm(&mut self, now: Instant) -> bool {
-        if !self.control.outbox.is_idle() || !self.bulk.outbox.is_idle() {
+    /// How long the timers may wait at least.
+    fn pause(&mut self, now: Instant) -> Duration {
+        if self.phase != Phase::Up || !self.control.outbox.is_idle() || !self.bulk.outbox.is_idle()
+        {
             self.busy = now;
+            // Timers that are overdue even now would spin the caller.
+            return Duration::from_millis(1);
         }
-        self.phase == Phase::Up && now.saturating_duration_since(self.busy) > CALM_AFTER
+        if now.saturating_duration_since(self.busy) < CALM_AFTER {
+            REST_PERIOD
+        } else {
+            CALM_PERIOD
+        }
     }
 
     fn on_event(&mut self, event: &RTCPeerConnectionEvent, events: &mut VecDeque<DirectEvent>) {
