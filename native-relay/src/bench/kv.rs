@@ -89,10 +89,16 @@ async fn phases<C: Caller>(
     let filled = load::fill(callers, args.keys).await;
     let callers = filled.map_err(BenchError::Answer)?;
     let (mut callers, _) = load::run(callers, Work::Get, args.keys, WARM_UP).await;
-    let works = [Work::Put, Work::Get];
+    // By HTTP, what that alone costs here and now: figures of two machines, or
+    // of two hours of one, are to be compared by their ratios to it.
+    let works: &[Work] = if args.in_process {
+        &[Work::Put, Work::Get]
+    } else {
+        &[Work::Put, Work::Get, Work::Floor]
+    };
     let in_flight = args.in_flight.iter();
     let mut phases: Vec<Phase> = in_flight
-        .flat_map(|count| works.map(|work| Phase::new(work, *count)))
+        .flat_map(|count| works.iter().map(|work| Phase::new(*work, *count)))
         .collect();
     for _ in 0..args.rounds {
         for phase in &mut phases {
@@ -160,6 +166,7 @@ impl Phase {
         let word = match self.work {
             Work::Put => "put",
             Work::Get => "get",
+            Work::Floor => "GET /healthz",
         };
         let what = format!("{word}, {} in flight", self.in_flight);
         let rate = percentile(&mut self.rates, 0.5).unwrap_or_default();
@@ -203,7 +210,7 @@ impl Caller for HandleCaller {
         let key = Key::new(key_of(key)).map_err(|error| error.to_string())?;
         let reply = match work {
             Work::Put => self.handle.put(key, self.value.clone(), self.mode).await,
-            Work::Get => self.handle.get(key, self.mode).await,
+            Work::Get | Work::Floor => self.handle.get(key, self.mode).await,
         };
         match reply {
             Ok(Reply::Written { .. } | Reply::Found { .. }) => Ok(()),
@@ -239,13 +246,15 @@ impl HttpCaller {
     }
 
     fn request(&self, work: Work, key: u32) -> Result<Request<Full<Bytes>>, String> {
-        let (method, body) = match work {
-            Work::Put => ("PUT", self.value.clone()),
-            Work::Get => ("GET", Bytes::new()),
+        let path = || format!("/v1/kv/{}?mode={}", key_of(key), self.mode);
+        let (method, path, body) = match work {
+            Work::Put => ("PUT", path(), self.value.clone()),
+            Work::Get => ("GET", path(), Bytes::new()),
+            Work::Floor => ("GET", "/healthz".to_owned(), Bytes::new()),
         };
         Request::builder()
             .method(method)
-            .uri(format!("/v1/kv/{}?mode={}", key_of(key), self.mode))
+            .uri(path)
             .header("host", &self.host)
             .body(Full::new(body))
             .map_err(|error| error.to_string())

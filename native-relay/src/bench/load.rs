@@ -10,6 +10,8 @@ use super::report::percentile;
 pub(super) enum Work {
     Put,
     Get,
+    /// Whatever the way to a node costs, without its ring.
+    Floor,
 }
 
 /// One that carries out requests, one at a time.
