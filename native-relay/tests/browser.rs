@@ -9,6 +9,8 @@ mod hostile;
 mod bad_input;
 #[path = "browser/faults.rs"]
 mod faults;
+#[path = "browser/figures.rs"]
+mod figures;
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 
