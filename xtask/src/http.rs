@@ -12,10 +12,10 @@ pub(crate) fn status(port: u16, path: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: who answers the first line and closes would reset a
+    // connection that brings more.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let code = line
@@ -37,7 +37,11 @@ mod tests {
         let server = thread::spawn(move || -> io::Result<String> {
             let (mut stream, _) = listener.accept()?;
             let mut line = String::new();
-            BufReader::new(&stream).read_line(&mut line)?;
+            let mut request = BufReader::new(&stream);
+            request.read_line(&mut line)?;
+            // To its end: what is unread at the close resets the connection.
+            let mut rest = String::new();
+            while request.read_line(&mut rest)? > 2 {}
             stream.write_all(answer.as_bytes())?;
             Ok(line)
         });
