@@ -286,6 +286,7 @@ impl Node {
             LinkEvent::Up { peer } => {
                 self.returns.remove(&peer);
                 self.links.start_direct(now.mono);
+                self.on_way_changed(&peer, now);
             }
             LinkEvent::Down { peer, epoch, cause } => {
                 self.returns.retain(|_, via| *via != peer);
@@ -295,6 +296,7 @@ impl Node {
                 if gone {
                     self.ring.on_gone(&peer, epoch, now.mono);
                 }
+                self.on_way_changed(&peer, now);
             }
             LinkEvent::Attached { member } => {
                 if member != self.id() {
@@ -352,9 +354,21 @@ impl Node {
         self.ring.views = self.kvs.views_digest();
     }
 
+    /// Of one that others suspect, its own way to it tells this node more.
+    fn on_way_changed(&mut self, peer: &NodeId, now: Now) {
+        if self.ring.members().suspects().any(|(id, _)| id == peer) {
+            self.on_ring_changed(now);
+        }
+    }
+
     fn on_ring_changed(&mut self, now: Now) {
-        let members = self.ring.members().alive();
+        let members = self.ring.members();
+        // Whoever hears nothing suspects everybody: one that answers this node
+        // lives for it, whatever others say.
+        let suspects = members.suspects().filter(|(id, _)| self.links.is_up(id));
         let alive: BTreeMap<NodeId, Living> = members
+            .alive()
+            .chain(suspects)
             .map(|(id, record)| (*id, Living::of(record.facts())))
             .collect();
         let near = self.ring.successors().first().copied();

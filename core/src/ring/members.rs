@@ -151,6 +151,14 @@ impl Members {
         })
     }
 
+    /// The members that somebody suspects, likewise.
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = (&NodeId, &Record)> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.state == MemberState::Suspect)
+            .filter_map(|(id, member)| Some((id, member.record.as_ref()?)))
+    }
+
     /// A digest of who lives, `own` included: equal tables have equal ones.
     pub(super) fn digest(&self, own: &Update) -> u64 {
         let alive = self

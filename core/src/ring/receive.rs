@@ -22,7 +22,7 @@ impl Ring {
         }
         let peer = from.id();
         if let Message::Find(find) = message {
-            return self.on_find(find, now);
+            return self.on_find(find);
         }
         if let Message::Found(neighbours) = message {
             return self.on_found(peer, neighbours, now);
@@ -55,7 +55,7 @@ impl Ring {
         }
     }
 
-    fn on_find(&mut self, find: Find, now: Instant) {
+    fn on_find(&mut self, find: Find) {
         let Some(ring) = self.id else {
             return;
         };
@@ -80,7 +80,6 @@ impl Ring {
             (false, Some(hops)) => self.send(next, Message::Find(Find { hops, ..find })),
             (false, None) => self.counters.add("ring_hops_exceeded"),
         }
-        let _ = now;
     }
 
     /// Join (Zave 2012): the successor's list is taken in one step.
@@ -173,6 +172,10 @@ impl Ring {
                         self.avoided.remove(&update.id);
                     } else {
                         self.drop_neighbour(&update.id);
+                    }
+                    if update.state == MemberState::Suspect {
+                        let peer = update.id;
+                        self.actions.push_back(RingAction::Doubt { peer });
                     }
                     news.push(update.clone());
                 }

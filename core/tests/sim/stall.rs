@@ -19,6 +19,11 @@ const KEYS: usize = 16;
 /// Three durable nodes, the relay among them, and two pages, all linked
 /// directly.
 fn ring(seed: u64) -> World {
+    ring_of(seed, 3)
+}
+
+/// The same with so many durable nodes.
+fn ring_of(seed: u64, durable: usize) -> World {
     let weather = Weather {
         latency_us: (200, MS),
         loss: 0.0,
@@ -28,8 +33,8 @@ fn ring(seed: u64) -> World {
         disk_us: (20, 50),
     };
     let mut world = World::new(seed, weather);
-    for class in [Class::Durable, Class::Durable, Class::Durable] {
-        world.add(class, 0);
+    for _ in 0..durable {
+        world.add(Class::Durable, 0);
     }
     for class in [Class::Transient, Class::Transient] {
         world.add(class, 0);
@@ -37,11 +42,11 @@ fn ring(seed: u64) -> World {
     let is_settled = |world: &World| {
         let all_direct = world.alive().all(|(_, node)| {
             let links = node.status().links;
-            links.len() == 4 && links.iter().all(|link| link.kind == LinkKind::Direct)
+            links.len() == durable + 1 && links.iter().all(|link| link.kind == LinkKind::Direct)
         });
         let voters = world.alive().all(|(_, node)| {
             let key = Key::new("any").unwrap();
-            node.locate(&key).voters.len() == 3
+            node.locate(&key).voters.len() == durable
         });
         all_direct && voters && Checker::default().settled(world, &[]).is_ok()
     };
@@ -158,5 +163,53 @@ fn pages_that_stay_take_no_restarted_node_for_dead() {
             whole |= ready && durable_know_each_other(&world);
         }
         assert!(whole, "seed {seed}");
+    }
+}
+
+/// A page that hears nothing takes all others for dead, and tells them so. They
+/// know better: with two voters, nothing could go on without either.
+#[test]
+fn who_hears_nothing_is_not_believed() {
+    for seed in 0..20 {
+        let mut world = ring_of(seed, 2);
+        world.deaf = Some(2);
+        let end = world.now + 15 * SECOND;
+        let suspected = |world: &World| {
+            let members = world.processes[2].node.as_ref().map(Node::ring_status);
+            members.is_some_and(|ring| ring.members.len() < 4)
+        };
+        let mut accused = false;
+        while world.now < end {
+            let until = world.now + 50 * MS;
+            world.run_until(until, &mut |_, _, _| {});
+            accused |= suspected(&world);
+            for index in [0, 1] {
+                call(&mut world, index, seed);
+            }
+        }
+        assert!(accused, "seed {seed}: it takes nobody for dead");
+    }
+}
+
+/// A durable node puts a key. Asserts that it can.
+fn call(world: &mut World, index: usize, seed: u64) {
+    let mut open = BTreeMap::new();
+    let now = world.now_of(index);
+    let key = Key::new(format!("k{}", now.unix_ms % 100)).unwrap();
+    let Some(node) = &mut world.processes[index].node else {
+        panic!("p{index} runs");
+    };
+    let request = node.put(key, b"value".to_vec(), Mode::Quorum, now);
+    open.insert((index, request), 0);
+    for (index, event) in world.drain(index) {
+        on_event(&mut open, index, event);
+    }
+    let begun = world.now;
+    while !open.is_empty() {
+        assert!(world.now < begun + SECOND, "seed {seed}: p{index} waits");
+        let until = world.now + MS;
+        world.run_until(until, &mut |_, index, event| {
+            on_event(&mut open, index, event);
+        });
     }
 }

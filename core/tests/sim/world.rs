@@ -105,6 +105,8 @@ pub struct World {
     trace: bool,
     /// Frames that processes sent.
     pub frames: u64,
+    /// One that hears nothing, though others hear it.
+    pub deaf: Option<usize>,
 }
 
 impl World {
@@ -123,6 +125,7 @@ impl World {
             connection_count: 0,
             trace: std::env::var("ROUNDELAY_TRACE").is_ok(),
             frames: 0,
+            deaf: None,
         }
     }
 
@@ -295,7 +298,7 @@ impl World {
                 }
             }
             Happening::Deliver(End::Node(index, link), bytes) => {
-                if self.wires.contains_key(&End::Node(index, link)) {
+                if self.wires.contains_key(&End::Node(index, link)) && self.deaf != Some(index) {
                     return self.input(index, Input::Frame { link, bytes });
                 }
             }
