@@ -260,15 +260,15 @@ impl Links {
         }
     }
 
-    /// Hangs up on a peer that is dead to the ring.
-    pub(crate) fn drop_dead(&mut self, is_dead: impl Fn(&NodeId) -> bool) {
-        let dead: Vec<NodeId> = self
+    /// Hangs up on peers that left the ring.
+    pub(crate) fn drop_left(&mut self, has_left: impl Fn(&NodeId) -> bool) {
+        let left: Vec<NodeId> = self
             .peers
             .iter()
-            .filter(|(id, peer)| peer.up && is_dead(id))
+            .filter(|(id, peer)| peer.up && has_left(id))
             .map(|(id, _)| *id)
             .collect();
-        for peer in dead {
+        for peer in left {
             self.end_peer(&peer, DownCause::Closed);
         }
     }

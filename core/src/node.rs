@@ -354,21 +354,21 @@ impl Node {
         self.ring.views = self.kvs.views_digest();
     }
 
-    /// Of one that others suspect, its own way to it tells this node more.
+    /// Of one that others accuse, its own way to it tells this node more.
     fn on_way_changed(&mut self, peer: &NodeId, now: Now) {
-        if self.ring.members().suspects().any(|(id, _)| id == peer) {
+        if self.ring.members().accused().any(|(id, _)| id == peer) {
             self.on_ring_changed(now);
         }
     }
 
     fn on_ring_changed(&mut self, now: Now) {
         let members = self.ring.members();
-        // Whoever hears nothing suspects everybody: one that answers this node
+        // Whoever hears nothing accuses everybody: one that answers this node
         // lives for it, whatever others say.
-        let suspects = members.suspects().filter(|(id, _)| self.links.is_up(id));
+        let answering = members.accused().filter(|(id, _)| self.links.is_up(id));
         let alive: BTreeMap<NodeId, Living> = members
             .alive()
-            .chain(suspects)
+            .chain(answering)
             .map(|(id, record)| (*id, Living::of(record.facts())))
             .collect();
         let near = self.ring.successors().first().copied();
@@ -381,9 +381,10 @@ impl Node {
         };
         self.links.want(wanted);
         let members = self.ring.members();
-        self.links.drop_dead(|id| {
-            let state = members.get(id).map(|member| member.state);
-            matches!(state, Some(MemberState::Dead | MemberState::Left))
+        self.links.drop_left(|id| {
+            members
+                .get(id)
+                .is_some_and(|member| member.state == MemberState::Left)
         });
         self.links.start_direct(now.mono);
         self.kvs.set_members(alive, now);

@@ -15,7 +15,7 @@ use crate::identity::Network;
 use crate::link::Me;
 use crate::ring;
 use crate::status::Class;
-use crate::store::{Read, StoreOp, Stored};
+use crate::store::MemoryStore;
 use crate::time::Instant;
 
 /// When every test begins, in milliseconds since 1970.
@@ -24,7 +24,7 @@ const START_MS: u64 = 1_763_856_000_000;
 /// A node that began a ring, with a disk.
 struct Victim {
     node: Node,
-    disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    disk: MemoryStore,
     replies: Vec<Reply>,
     now: Now,
 }
@@ -53,7 +53,7 @@ impl Victim {
         let identity = Identity::from_seed(&[seed; 32]);
         let mut victim = Self {
             node: Node::new(identity, config, [2; 32], now).unwrap(),
-            disk: BTreeMap::new(),
+            disk: MemoryStore::default(),
             replies: vec![],
             now,
         };
@@ -66,36 +66,13 @@ impl Victim {
         loop {
             match self.node.poll_output() {
                 Output::Store { token, op } => {
-                    let result = Ok(self.store(op));
+                    let result = Ok(self.disk.submit(op));
                     self.node
                         .handle_input(Input::Stored { token, result }, self.now);
                 }
                 Output::Event(Event::Reply { reply, .. }) => self.replies.push(reply),
                 Output::Wait(_) => return,
                 _ => {}
-            }
-        }
-    }
-
-    fn store(&mut self, op: StoreOp) -> Stored {
-        match op {
-            StoreOp::Read(Read::Get { key }) => Stored::Value(self.disk.get(&key).cloned()),
-            StoreOp::Read(Read::Scan { from, to, .. }) => {
-                let entries = self.disk.range(from..to);
-                Stored::Entries(
-                    entries
-                        .map(|(key, value)| (key.clone(), value.clone()))
-                        .collect(),
-                )
-            }
-            StoreOp::Commit(writes) => {
-                for write in writes {
-                    match write.value {
-                        Some(value) => self.disk.insert(write.key, value),
-                        None => self.disk.remove(&write.key),
-                    };
-                }
-                Stored::Done
             }
         }
     }

@@ -151,11 +151,11 @@ impl Members {
         })
     }
 
-    /// The members that somebody suspects, likewise.
-    pub(crate) fn suspects(&self) -> impl Iterator<Item = (&NodeId, &Record)> {
+    /// The members of whom somebody says that they do not answer, or are dead.
+    pub(crate) fn accused(&self) -> impl Iterator<Item = (&NodeId, &Record)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.state == MemberState::Suspect)
+            .filter(|(_, member)| matches!(member.state, MemberState::Suspect | MemberState::Dead))
             .filter_map(|(id, member)| Some((id, member.record.as_ref()?)))
     }
 

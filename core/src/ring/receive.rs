@@ -173,7 +173,7 @@ impl Ring {
                     } else {
                         self.drop_neighbour(&update.id);
                     }
-                    if update.state == MemberState::Suspect {
+                    if matches!(update.state, MemberState::Suspect | MemberState::Dead) {
                         let peer = update.id;
                         self.actions.push_back(RingAction::Doubt { peer });
                     }

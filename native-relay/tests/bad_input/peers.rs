@@ -17,17 +17,8 @@ fn put_some(ring: &Ring) {
 
 /// All live, answer, and have what was acknowledged.
 fn assert_unharmed(ring: &mut Ring) {
-    for (index, member) in ring.members.iter_mut().enumerate() {
-        assert!(member.process().is_alive(), "member {index}");
-    }
-    for member in &ring.members {
-        let status = member.status().expect("a status");
-        eprintln!(
-            "DBG {} {} {}",
-            status["class"], status["id"], status["counters"]
-        );
-    }
     for index in 0..ring.members.len() {
+        assert!(ring.members[index].process().is_alive(), "member {index}");
         let member = &ring.members[index];
         for number in 0..20 {
             let get = member.get(&format!("kept/{number}"));

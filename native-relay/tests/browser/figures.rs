@@ -33,8 +33,13 @@ const SCRIPT: &str = "
         const got = await joined.get('figures');
         reads.push(performance.now() - start);
         if (new TextDecoder().decode(got.value) !== 'there') throw new Error('another value');
-        const direct = () => joined.status().links.filter(link => link.kind === 'direct').length;
-        while (direct() < 3) await new Promise(done => setTimeout(done, 5));
+        const isDirect = () =>
+            joined.status().links.filter(link => link.kind === 'direct').length >= 3;
+        await new Promise(done => {
+            const look = () => isDirect() && done();
+            joined.on('link', look);
+            look();
+        });
         await joined.leave();
     }
     window.RTCPeerConnection = Native;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use roundelay::link::direct::{DirectConfig, DirectEvent, DirectLinks};
 use roundelay_core::status::Class;
-use roundelay_core::store::{Read, StoreOp, Stored};
+use roundelay_core::store::MemoryStore;
 use roundelay_core::{
     Config, Description, Dial, Identity, Input, LinkId, Network, Node, NodeId, Now, Output,
     RingEntry,
@@ -46,7 +46,7 @@ pub(crate) struct Hostile {
     relay: LinkId,
     direct: DirectLinks,
     runtime: Runtime,
-    disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    disk: MemoryStore,
     start: Instant,
     /// Those to whom it has sent a first message. It speaks first: what others
     /// say before is not heard.
@@ -94,7 +94,7 @@ impl Hostile {
             relay: LinkId(0),
             direct: direct.unwrap(),
             runtime,
-            disk: BTreeMap::new(),
+            disk: MemoryStore::default(),
             start,
             spoken: BTreeSet::new(),
             sent: Vec::new(),
@@ -295,7 +295,7 @@ impl Hostile {
                     self.direct.close(link, Instant::now());
                 }
                 Output::Store { token, op } => {
-                    let result = Ok(self.store(op));
+                    let result = Ok(self.disk.submit(op));
                     self.input(Input::Stored { token, result });
                 }
                 Output::Event(_) => {}
@@ -323,26 +323,6 @@ impl Hostile {
             Dial::Direct { peer, role } => {
                 self.dialled.insert(link, peer);
                 self.direct.open(link, role, Instant::now());
-            }
-        }
-    }
-
-    fn store(&mut self, op: StoreOp) -> Stored {
-        match op {
-            StoreOp::Read(Read::Get { key }) => Stored::Value(self.disk.get(&key).cloned()),
-            StoreOp::Read(Read::Scan { from, to, .. }) => {
-                let entries = self.disk.range(from..to);
-                let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
-                Stored::Entries(entries.collect())
-            }
-            StoreOp::Commit(writes) => {
-                for write in writes {
-                    match write.value {
-                        Some(value) => self.disk.insert(write.key, value),
-                        None => self.disk.remove(&write.key),
-                    };
-                }
-                Stored::Done
             }
         }
     }
