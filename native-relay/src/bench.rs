@@ -80,8 +80,8 @@ pub struct KvArgs {
         value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// What the calls promise.
-    #[arg(long, value_parser = ["one", "quorum"], default_value = "quorum")]
-    mode: String,
+    #[arg(long, value_parser = mode, default_value = "quorum")]
+    mode: Mode,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -151,11 +151,8 @@ pub fn run(command: BenchCommand) -> Exit {
     }
 }
 
-fn mode(text: &str) -> Mode {
-    match text {
-        "one" => Mode::One,
-        _ => Mode::Quorum,
-    }
+fn mode(name: &str) -> Result<Mode, &'static str> {
+    Mode::named(name).ok_or("a mode is one or quorum")
 }
 
 /// One thread: what is measured has the other processors.

@@ -118,12 +118,12 @@ pub(crate) fn mode(options: &JsValue) -> Result<Mode, Error> {
     let Some(mode) = field(options, "mode")? else {
         return Ok(Mode::default());
     };
-    match mode.as_string().as_deref() {
-        Some("one") => Ok(Mode::One),
-        Some("quorum") => Ok(Mode::Quorum),
-        Some("linearizable") => Err(Error::not_built("mode \"linearizable\"")),
-        _ => Err(Error::new(Code::BadMode, "a mode is \"one\" or \"quorum\"")),
+    let name = mode.as_string().unwrap_or_default();
+    if name == "linearizable" {
+        return Err(Error::not_built("mode \"linearizable\""));
     }
+    let bad = || Error::new(Code::BadMode, "a mode is \"one\" or \"quorum\"");
+    Mode::named(&name).ok_or_else(bad)
 }
 
 /// A field of an object; `None` when it is absent.

@@ -25,6 +25,24 @@ pub enum Mode {
     Quorum,
 }
 
+impl Mode {
+    /// Its name, as in `?mode=`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// The mode of a name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = [Self::One, Self::Quorum].into_iter();
+        all.find(|mode| mode.name() == name)
+    }
+}
+
 /// How many copies a write had when it was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copies {

@@ -58,10 +58,8 @@ pub(super) fn no_query(uri: &Uri) -> Result<(), Refusal> {
 
 fn mode_named(name: &str) -> Result<Mode, Refusal> {
     match name {
-        "one" => Ok(Mode::One),
-        "quorum" => Ok(Mode::Quorum),
         "linearizable" => Err(Refusal::not_built("the mode linearizable")),
-        _ => Err(Refusal::bad_mode("mode is one or quorum")),
+        _ => Mode::named(name).ok_or_else(|| Refusal::bad_mode("mode is one or quorum")),
     }
 }
 

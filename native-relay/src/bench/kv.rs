@@ -27,7 +27,7 @@ pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> 
         let make = || {
             handles.next().map(|handle| HandleCaller {
                 handle,
-                mode: super::mode(&args.mode),
+                mode: args.mode,
                 value: vec![b'x'; args.size as usize],
             })
         };
@@ -68,7 +68,7 @@ fn over_http(
         hosts.next().map(|host| HttpCaller {
             sender: None,
             host,
-            mode: args.mode.clone(),
+            mode: args.mode,
             value: Bytes::from(vec![b'x'; args.size as usize]),
         })
     };
@@ -227,7 +227,7 @@ type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 struct HttpCaller {
     sender: Option<Sender>,
     host: String,
-    mode: String,
+    mode: Mode,
     value: Bytes,
 }
 
@@ -246,7 +246,7 @@ impl HttpCaller {
     }
 
     fn request(&self, work: Work, key: u32) -> Result<Request<Full<Bytes>>, String> {
-        let path = || format!("/v1/kv/{}?mode={}", key_of(key), self.mode);
+        let path = || format!("/v1/kv/{}?mode={}", key_of(key), self.mode.name());
         let (method, path, body) = match work {
             Work::Put => ("PUT", path(), self.value.clone()),
             Work::Get => ("GET", path(), Bytes::new()),
