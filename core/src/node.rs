@@ -327,7 +327,7 @@ impl Node {
                 self.links.learn(&record, now.mono);
             }
             RingAction::Changed => self.on_ring_changed(now),
-            RingAction::Doubt { peer } => self.links.doubt(peer),
+            RingAction::Doubt { peer } => self.on_doubt(&peer, now),
             RingAction::Differs { peer } => self.kvs.on_differs(peer),
             RingAction::Trouble(trouble) => self.tell(trouble),
         }
@@ -352,6 +352,16 @@ impl Node {
             }
         }
         self.ring.views = self.kvs.views_digest();
+    }
+
+    /// A member does not answer the ring: its way is asked, if there is one;
+    /// without one it is suspected, and may deny that.
+    fn on_doubt(&mut self, peer: &NodeId, now: Now) {
+        if self.links.is_up(peer) {
+            self.links.doubt(*peer);
+        } else if let Some(epoch) = self.ring.members().get(peer).map(|known| known.epoch) {
+            self.ring.on_gone(peer, epoch, now.mono);
+        }
     }
 
     /// Of one that others accuse, its own way to it tells this node more.

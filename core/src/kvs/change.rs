@@ -248,23 +248,30 @@ impl Kvs {
             ViewMessage::Known { views, answer } => {
                 let news = self.learn_views(&views);
                 if news {
-                    self.clients.hurry(now.mono);
+                    self.on_new_views(now);
                 }
                 if answer {
                     let (views, answer) = (self.views.known(), false);
                     let message = ViewMessage::Known { views, answer };
                     self.send(from, Lane::Control, Message::View(message));
-                } else if self.views.confirm(&from) || news {
+                } else if self.views.confirm(&from) && !news {
                     self.review(now);
                 }
             }
             ViewMessage::Chosen { views } => {
                 if self.learn_views(&views) {
-                    self.clients.hurry(now.mono);
-                    self.review(now);
+                    self.on_new_views(now);
                 }
             }
         }
+    }
+
+    /// Others vote now than was known: who waits for a voter goes on, and a
+    /// page brings what it took meanwhile.
+    fn on_new_views(&mut self, now: Now) {
+        self.clients.hurry(now.mono);
+        self.owe_all(now);
+        self.review(now);
     }
 
     fn on_learned(&mut self, from: NodeId, id: u64, now: Now) {

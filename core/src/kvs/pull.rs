@@ -123,7 +123,9 @@ impl Pulls {
 impl Kvs {
     /// Starts what is to be pulled: for votes, for company, for mirrors.
     pub(super) fn schedule_pulls(&mut self, now: Instant) {
-        for (source, slots, purpose) in self.missing_pulls() {
+        let missing = self.missing_pulls();
+        let incomplete = !missing.is_empty();
+        for (source, slots, purpose) in missing {
             if !slots.is_empty() && !self.pulls.is_under_way(&source, &slots, &purpose) {
                 self.pulls.waiting.push_back((source, slots, purpose));
             }
@@ -133,7 +135,7 @@ impl Kvs {
             self.peers.is_alive(&peer)
                 && !(self.peers.has_caught_up(&peer) && self.pulls.has_pulled(&peer))
         });
-        let open = behind || !self.views.is_serving_all() || !self.pulls.active.is_empty();
+        let open = behind || incomplete || !self.views.is_serving_all();
         self.pulls.review_at = open.then(|| now + REVIEW);
     }
 
