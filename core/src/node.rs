@@ -367,6 +367,7 @@ impl Node {
     /// Of one that others accuse, its own way to it tells this node more.
     fn on_way_changed(&mut self, peer: &NodeId, now: Now) {
         if self.ring.members().accused().any(|(id, _)| id == peer) {
+            self.links.doubt(*peer);
             self.on_ring_changed(now);
         }
     }
@@ -374,16 +375,18 @@ impl Node {
     fn on_ring_changed(&mut self, now: Now) {
         let members = self.ring.members();
         // Whoever hears nothing accuses everybody: one that answers this node
-        // lives for it, whatever others say.
+        // lives for it, whatever others say, and is asked as long as they do.
         let answering = members.accused().filter(|(id, _)| self.links.is_up(id));
+        let answering: Vec<(&NodeId, &Record)> = answering.collect();
         let alive: BTreeMap<NodeId, Living> = members
             .alive()
-            .chain(answering)
+            .chain(answering.iter().copied())
             .map(|(id, record)| (*id, Living::of(record.facts())))
             .collect();
         let near = self.ring.successors().first().copied();
         let near = near.into_iter().chain(self.ring.predecessor());
-        self.links.watch(near.clone().collect());
+        let accused = answering.iter().map(|(id, _)| **id);
+        self.links.watch(near.clone().chain(accused).collect());
         let wanted: BTreeSet<NodeId> = if alive.len() < FULL_MESH_MAX {
             alive.keys().copied().collect()
         } else {
