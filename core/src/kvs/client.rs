@@ -23,6 +23,11 @@ use crate::time::{Instant, Now};
 const REQUEST_COUNT_MAX: usize = 4096;
 /// How long a request may take in all.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a write that met a newer version waits before it is stamped again,
+/// at first and at most; doubled each time, and never twice the same: writers of
+/// one key that began again at once would outrun one another for ever.
+const STAMP_MIN: Duration = Duration::from_millis(1);
+const STAMP_MAX: Duration = Duration::from_millis(256);
 /// How long to wait when no voter is ready.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -43,6 +48,8 @@ struct Request {
     tried: BTreeSet<NodeId>,
     /// Whether some coordinator may have applied it.
     perhaps: bool,
+    /// How often it met a newer version.
+    outrun: u32,
     /// Whether some coordinator, perhaps this node, is at it.
     in_hand: bool,
     retry_at: Instant,
@@ -91,6 +98,7 @@ impl Kvs {
             target: None,
             tried: BTreeSet::new(),
             perhaps: false,
+            outrun: 0,
             in_hand: false,
             retry_at: now.mono + DEADLINE,
             deadline: now.mono + DEADLINE,
@@ -343,10 +351,11 @@ impl Kvs {
         self.clients.by_message.insert(message, id);
         request.message = message;
         request.perhaps = true;
-        // Not at once: a clock that does not rise must not spin.
+        let pause = STAMP_MIN * 2u32.saturating_pow(request.outrun.min(8));
+        request.outrun = request.outrun.saturating_add(1);
         request.target = None;
         request.in_hand = false;
-        request.retry_at = now.mono + Duration::from_millis(1);
+        request.retry_at = now.mono + self.rng.jitter(pause.min(STAMP_MAX));
     }
 
     fn pause_request(&mut self, id: RequestId, perhaps: bool, now: Now) {

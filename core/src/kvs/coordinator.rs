@@ -56,6 +56,8 @@ struct Coordination {
     /// How many votes it takes.
     need: usize,
     state: State,
+    /// How often the voters were asked.
+    asked: u32,
     resend_at: Instant,
     deadline: Instant,
 }
@@ -194,6 +196,7 @@ impl Kvs {
             voted: BTreeSet::new(),
             need: majority,
             state,
+            asked: 0,
             resend_at: deadline,
             deadline,
         };
@@ -224,7 +227,8 @@ impl Kvs {
     }
 
     /// Asks the voters that have not voted: all of them to write, and as many
-    /// as it takes to read.
+    /// as it takes to read. Each time it waits twice as long: a voter whose
+    /// disk is slow gets no slower by being asked.
     fn ask_voters(&mut self, id: CoordinationId, now: Now) {
         let Some(one) = self.coordinations.active.get_mut(&id) else {
             return;
@@ -241,7 +245,9 @@ impl Kvs {
             .iter()
             .map(|target| self.peers.timeout(target))
             .max();
-        one.resend_at = slowest.map_or(one.deadline, |slowest| now.mono + slowest);
+        let factor = 2_u32.saturating_pow(one.asked.min(8));
+        one.asked = one.asked.saturating_add(1);
+        one.resend_at = slowest.map_or(one.deadline, |slowest| now.mono + slowest * factor);
         // Asked again, others are asked too: whoever is slow is passed by.
         if let State::Read { .. } = one.state
             && let [first, rest @ ..] = one.voters.as_slice()

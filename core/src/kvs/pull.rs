@@ -14,7 +14,7 @@ use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, Pull, ViewMessage};
 use super::slots::SlotSet;
-use super::storage::{Pending, entry_write};
+use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
 use crate::event::Lane;
 use crate::id::NodeId;
@@ -354,14 +354,19 @@ impl Kvs {
             pulling.wanted.pop_front();
         }
         let mut writes: Vec<Write> = Vec::new();
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut placed: Vec<Placed> = Vec::new();
         for (key, entry) in entries {
             pulling.wanted.retain(|wanted| *wanted != key);
             let believed = self.clock.observe(entry.version, now.unix_ms);
             if believed && entry.version > self.index.version(&key) {
-                self.index.set(&key, Some(Meta::of(&key, &entry)));
+                let before = self.index.set(&key, Some(Meta::of(&key, &entry)));
                 writes.push(entry_write(&key, &entry));
-                slots.push(key.slot());
+                let version = entry.version;
+                placed.push(Placed {
+                    key,
+                    version,
+                    before,
+                });
             }
         }
         if writes.is_empty() {
@@ -370,9 +375,11 @@ impl Kvs {
         pulling.step = Step::Keeping;
         pulling.resend_at = now.mono + Duration::from_secs(60);
         let source = pulling.source;
+        let slots: Vec<Slot> = placed.iter().map(|placed| placed.key.slot()).collect();
         self.owe_fellows(&source, &slots, now.mono);
         self.owe_mirrors(slots.into_iter(), now);
-        self.store(StoreOp::Commit(writes), Pending::Pulled { pull: id });
+        let pending = Pending::Pulled { pull: id, placed };
+        self.store(StoreOp::Commit(writes), pending);
     }
 
     /// A batch is durable.

@@ -6,6 +6,7 @@ use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, ViewMessage, Vote, VoteError};
+use super::version::Version;
 use super::view::SlotState;
 use super::{Kvs, KvsAction};
 use crate::event::Lane;
@@ -20,15 +21,18 @@ pub(crate) const VIEWS_KEY: &[u8] = b"m/views";
 /// What an order to storage was for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// An entry that a coordinator or mirror keeps.
-    Keep {
+    /// An entry that a voter or mirror keeps.
+    Keep { placed: Placed, then: Then },
+    /// An entry that was kept before, or is being kept: durable when this order
+    /// is done, unless an earlier one was refused.
+    Await {
         key: Key,
-        entry_version: super::Version,
-        before: Option<Meta>,
+        version: Version,
+        refused: bool,
         then: Then,
     },
     /// A batch of entries that were pulled.
-    Pulled { pull: u64 },
+    Pulled { pull: u64, placed: Vec<Placed> },
     /// Views; these messages may be sent now.
     Views(Vec<(NodeId, ViewMessage)>),
     /// A value that a coordinator reads.
@@ -37,6 +41,15 @@ pub(super) enum Pending {
     VoteRead { to: NodeId, id: u64, view: u64 },
     /// A value that a puller fetches.
     Fetched { fetch: u64, key: Key },
+}
+
+/// An entry that the index names, although storage may still refuse it.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) key: Key,
+    pub(super) version: Version,
+    /// What the index said before.
+    pub(super) before: Option<Meta>,
 }
 
 /// What happens when an entry is durable.
@@ -60,18 +73,22 @@ impl Kvs {
             self.counters.add("store_errors");
         }
         match pending {
-            Pending::Keep {
-                key,
-                entry_version,
-                before,
-                then,
-            } => {
-                if result.is_err() && self.index.version(&key) == entry_version {
-                    self.index.set(&key, before);
+            Pending::Keep { placed, then } => {
+                let key = placed.key.clone();
+                if result.is_err() {
+                    self.take_back(placed);
                 }
                 self.on_kept(&key, then, result.is_ok(), now);
             }
-            Pending::Pulled { pull } => self.on_pulled_kept(pull, result.is_ok(), now),
+            Pending::Await {
+                key, refused, then, ..
+            } => self.on_kept(&key, then, result.is_ok() && !refused, now),
+            Pending::Pulled { pull, placed } => {
+                if result.is_err() {
+                    placed.into_iter().for_each(|placed| self.take_back(placed));
+                }
+                self.on_pulled_kept(pull, result.is_ok(), now);
+            }
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
                     self.send(to, Lane::Control, Message::View(message));
@@ -119,8 +136,20 @@ impl Kvs {
         votes
     }
 
-    /// Keeps an entry, and does `then` when it is durable.
+    /// Keeps an entry, and does `then` when it is durable. One that is held
+    /// already is not written again; but it is surely durable only when all
+    /// orders so far are done.
     pub(super) fn keep(&mut self, key: Key, entry: &Entry, then: Then, now: Now) {
+        let version = entry.version;
+        if self.index.version(&key) == version {
+            let pending = Pending::Await {
+                key,
+                version,
+                refused: false,
+                then,
+            };
+            return self.store(StoreOp::Commit(Vec::new()), pending);
+        }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
         let writes = [entry_write(&key, entry)].into();
         self.copy_to_mirrors(&key, entry, now);
@@ -131,13 +160,43 @@ impl Kvs {
         } else {
             then
         };
-        let pending = Pending::Keep {
+        let placed = Placed {
             key,
-            entry_version: entry.version,
+            version,
             before,
-            then,
         };
-        self.store(StoreOp::Commit(writes), pending);
+        self.store(StoreOp::Commit(writes), Pending::Keep { placed, then });
+    }
+
+    /// Storage refused an entry: the index says again what it said before. So
+    /// do the orders that were given since on the strength of it.
+    fn take_back(&mut self, refused: Placed) {
+        let Placed {
+            key,
+            version,
+            before,
+        } = refused;
+        if self.index.version(&key) == version {
+            self.index.set(&key, before);
+        }
+        let correct = |later: &mut Placed| {
+            if later.key == key && later.before.is_some_and(|meta| meta.version == version) {
+                later.before = before;
+            }
+        };
+        for pending in self.pending.values_mut() {
+            match pending {
+                Pending::Keep { placed, .. } => correct(placed),
+                Pending::Pulled { placed, .. } => placed.iter_mut().for_each(correct),
+                Pending::Await {
+                    key: awaited,
+                    version: its,
+                    refused,
+                    ..
+                } => *refused |= (&*awaited, *its) == (&key, version),
+                _ => {}
+            }
+        }
     }
 
     /// Reads the entry of a key.
@@ -212,5 +271,109 @@ fn decoded(result: Result<Stored, StoreError>) -> Result<Option<Entry>, StoreErr
             .map_err(|_| StoreError::Failed),
         Stored::Value(None) => Ok(None),
         Stored::Entries(_) | Stored::Done => Err(StoreError::Failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvs::version::Clock;
+    use crate::rng::Rng;
+    use crate::status::Class;
+    use crate::time::Instant;
+
+    const NOW: Now = Now {
+        mono: Instant::from_micros(0),
+        unix_ms: 1_763_856_000_000,
+    };
+
+    struct Keeper {
+        kvs: Kvs,
+        clock: Clock,
+        key: Key,
+    }
+
+    impl Keeper {
+        fn new() -> Self {
+            let own = NodeId::from_bytes([1; 32]);
+            Self {
+                kvs: Kvs::new(own, Class::Durable, Rng::from_seed([5; 32])),
+                clock: Clock::new(&own),
+                key: Key::new("b/k").unwrap(),
+            }
+        }
+
+        fn newer(&mut self) -> Entry {
+            let version = self.clock.tick(NOW.unix_ms);
+            let value = Some(alloc::vec![0; 10]);
+            Entry { version, value }
+        }
+
+        /// Keeps an entry; returns the order's token and how much it writes.
+        fn keep(&mut self, entry: &Entry) -> (u64, usize) {
+            let then = Then::Vote {
+                to: NodeId::from_bytes([2; 32]),
+                id: 7,
+                view: 1,
+            };
+            self.kvs.keep(self.key.clone(), entry, then, NOW);
+            match self.kvs.actions.pop_back() {
+                Some(KvsAction::Store {
+                    token,
+                    op: StoreOp::Commit(writes),
+                }) => (token, writes.len()),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Answers an order; returns whether the vote says that it was refused.
+        fn answer(&mut self, token: u64, result: Result<Stored, StoreError>) -> bool {
+            self.kvs.on_stored(token, result, NOW);
+            match self.kvs.actions.pop_back() {
+                Some(KvsAction::Send {
+                    message: Message::Vote(Vote::Refused { why, .. }),
+                    ..
+                }) => matches!(why, VoteError::Full),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn version(&self) -> Version {
+            self.kvs.index.version(&self.key)
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_held_is_not_written_again() {
+        let mut keeper = Keeper::new();
+        let entry = keeper.newer();
+        assert_eq!(keeper.keep(&entry).1, 1);
+        assert_eq!(keeper.keep(&entry).1, 0);
+    }
+
+    #[test]
+    fn what_was_asked_again_is_refused_with_what_was_refused() {
+        let mut keeper = Keeper::new();
+        let entry = keeper.newer();
+        let (first, _) = keeper.keep(&entry);
+        let (again, _) = keeper.keep(&entry);
+        assert!(keeper.answer(first, Err(StoreError::Full)));
+        assert_eq!(keeper.version(), Version::ZERO);
+        assert!(keeper.answer(again, Ok(Stored::Done)));
+    }
+
+    #[test]
+    fn two_refused_entries_leave_what_was_there() {
+        let mut keeper = Keeper::new();
+        let (old, middle, new) = (keeper.newer(), keeper.newer(), keeper.newer());
+        let (token, _) = keeper.keep(&old);
+        // This node votes in no view: the vote is refused, but not as full.
+        assert!(!keeper.answer(token, Ok(Stored::Done)));
+        let (first, _) = keeper.keep(&middle);
+        let (second, _) = keeper.keep(&new);
+        assert!(keeper.answer(first, Err(StoreError::Failed)));
+        assert_eq!(keeper.version(), new.version);
+        assert!(keeper.answer(second, Err(StoreError::Failed)));
+        assert_eq!(keeper.version(), old.version);
     }
 }

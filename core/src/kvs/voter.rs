@@ -59,8 +59,6 @@ impl Kvs {
         if held > entry.version {
             return self.refuse(from, id, VoteError::Newer(held));
         }
-        // The same version again is kept again: only so is it surely durable
-        // when the vote leaves.
         self.keep(key, entry, Then::Vote { to: from, id, view }, now);
     }
 
