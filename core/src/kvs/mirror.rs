@@ -1,11 +1,12 @@
-//! Mirrors are kept level by the first live voter of their slots: further copies are not answered one by one, they
-//! are counted.
+//! Mirrors are kept level by the first live voter of their slots: further
+//! copies are not answered one by one, they are numbered.
 //!
-//! Who sends copies to a mirror counts them, and so does the mirror. A while
-//! after the last copies the sender tells its count, until the mirror has
-//! answered it. Where the counts differ, copies were lost on the way, and the
-//! mirror pulls. A sender also counts copies that it never sent, where it
-//! learnt of entries otherwise: so the mirror pulls those.
+//! A mirror notes up to which number no copy is missing; one that comes twice
+//! changes nothing. A while after the last copies the sender tells their
+//! number, until the mirror has answered it. Where the mirror's is another,
+//! copies were lost on the way, and it pulls. A sender also spends numbers on
+//! copies that it never sent, where it learnt of entries otherwise: so the
+//! mirror pulls those.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -31,14 +32,15 @@ const TELL: Duration = Duration::from_millis(1000);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum MirrorMessage {
     /// A further copy; not answered.
-    Copy { key: Key, entry: Entry },
-    /// So many copies were sent to you so far.
+    Copy { count: u64, key: Key, entry: Entry },
+    /// All copies sent to you so far are numbered up to this.
     Sent { count: u64 },
-    /// So many are here, or are being pulled.
+    /// All up to this are here, or are being pulled.
     Level { count: u64 },
 }
 
-/// How many copies went to and came from each peer.
+/// The last copy that went to each peer, and that came from it after all
+/// before.
 #[derive(Debug, Default)]
 pub(super) struct CopyCounts {
     sent: BTreeMap<NodeId, Sent>,
@@ -64,13 +66,23 @@ impl CopyCounts {
     }
 
     /// Counts begin anywhere, so that one that began again is surely another.
-    fn count(&mut self, peer: NodeId, rng: &mut Rng, now: Instant) {
+    fn next(&mut self, peer: NodeId, rng: &mut Rng, now: Instant) -> u64 {
         let begin = || Sent {
             count: rng.next_u64() >> 1,
             level: 0,
         };
-        self.sent.entry(peer).or_insert_with(begin).count += 1;
         self.tell_at.get_or_insert(now + TELL);
+        let sent = self.sent.entry(peer).or_insert_with(begin);
+        sent.count += 1;
+        sent.count
+    }
+
+    /// A copy came: once more, next, or after one that is missing.
+    fn came(&mut self, peer: NodeId, count: u64) {
+        let received = self.received.entry(peer).or_default();
+        if received.checked_add(1) == Some(count) {
+            *received = count;
+        }
     }
 }
 
@@ -86,9 +98,9 @@ impl Kvs {
         }
         for mirror in self.mirrors(key.slot()) {
             if mirror != self.own {
-                self.copy_counts.count(mirror, &mut self.rng, now.mono);
+                let count = self.copy_counts.next(mirror, &mut self.rng, now.mono);
                 let (key, entry) = (key.clone(), entry.clone());
-                let message = Message::Mirror(MirrorMessage::Copy { key, entry });
+                let message = Message::Mirror(MirrorMessage::Copy { count, key, entry });
                 self.send(mirror, Lane::Kv, message);
             }
         }
@@ -100,7 +112,7 @@ impl Kvs {
         owed.sort_unstable();
         owed.dedup();
         for mirror in owed.into_iter().filter(|mirror| *mirror != self.own) {
-            self.copy_counts.count(mirror, &mut self.rng, now.mono);
+            self.copy_counts.next(mirror, &mut self.rng, now.mono);
         }
     }
 
@@ -109,15 +121,14 @@ impl Kvs {
     /// writes while it held all voters for dead.
     pub(super) fn owe_all(&mut self, now: Now) {
         for (peer, _) in self.mirrored() {
-            self.copy_counts.count(peer, &mut self.rng, now.mono);
+            self.copy_counts.next(peer, &mut self.rng, now.mono);
         }
     }
 
     pub(super) fn on_mirror(&mut self, from: NodeId, message: MirrorMessage, now: Now) {
         match message {
-            MirrorMessage::Copy { key, entry } => {
-                let received = self.copy_counts.received.entry(from).or_default();
-                *received = received.wrapping_add(1);
+            MirrorMessage::Copy { count, key, entry } => {
+                self.copy_counts.came(from, count);
                 if self.clock.observe(entry.version, now.unix_ms) {
                     self.take_copy(key, &entry, now);
                 }
