@@ -76,15 +76,7 @@ fn planted_bugs_are_caught() {
 
 #[cfg(not(planted_bugs))]
 fn each_seed(count: u64, make: fn(u64) -> Scenario) {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    let seeds: Vec<u64> = match number("ROUNDELAY_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("ROUNDELAY_SEEDS").unwrap_or(count)).collect(),
-    };
+    let seeds: Vec<u64> = seeds(count).collect();
     let started = std::time::Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, String)> = std::thread::scope(|scope| {
@@ -117,4 +109,24 @@ fn each_seed(count: u64, make: fn(u64) -> Scenario) {
         println!("  ROUNDELAY_SEED={seed} cargo test -p roundelay-core --release --test sim");
     }
     assert!(failures.is_empty(), "{} seeds failed", failures.len());
+}
+
+/// The seed that `ROUNDELAY_SEED` names, else those of `ROUNDELAY_SEEDS`: so
+/// many, or from one up to another (`1000..3000`).
+#[cfg(not(planted_bugs))]
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |text: &str| -> u64 {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("ROUNDELAY_SEED or ROUNDELAY_SEEDS: {text:?}"))
+    };
+    if let Ok(seed) = std::env::var("ROUNDELAY_SEED") {
+        return number(&seed)..number(&seed) + 1;
+    }
+    let Ok(text) = std::env::var("ROUNDELAY_SEEDS") else {
+        return 0..count;
+    };
+    match text.split_once("..") {
+        Some((first, end)) => number(first)..number(end),
+        None => 0..number(&text),
+    }
 }
