@@ -256,6 +256,11 @@ impl Ring {
         for (peer, count) in due {
             self.asked.remove(&peer);
             if !self.members.is_alive(&peer) {
+                // An answer that was long on its way may have made it the
+                // successor since.
+                if self.successors.remove(&peer) {
+                    self.changed(now);
+                }
                 continue;
             }
             if count < ASK_COUNT_MAX {
@@ -474,23 +479,58 @@ mod tests {
         sent.count()
     }
 
+    const RING: [u8; 16] = [7; 16];
+
+    fn network() -> Network {
+        Network::new("n", b"").unwrap()
+    }
+
+    fn record(seed: u8) -> Record {
+        let facts = Facts {
+            epoch: 1,
+            class: Class::Durable,
+            name: String::new(),
+        };
+        Identity::from_seed(&[seed; 32]).record(facts, &network())
+    }
+
+    fn ring() -> Ring {
+        let rng = Rng::from_seed([3; 32]);
+        let id = RingId::from_bytes(RING);
+        Ring::new(record(1), network(), Some(id), rng, Instant::default())
+    }
+
+    #[test]
+    fn a_late_answer_makes_no_successor_of_the_dead() {
+        let (mut ring, peer) = (ring(), record(2));
+        let mut now = Instant::default();
+        let answer = Message::Stabilized(Neighbours {
+            ring: RingId::from_bytes(RING),
+            predecessor: None,
+            successors: vec![],
+            members: 0,
+            views: 0,
+            records: vec![],
+        });
+        ring.on_message(&peer, answer.clone(), now);
+        assert_eq!(ring.successors(), [peer.id()]);
+        ring.on_gone(&peer.id(), 1, now);
+        assert!(ring.successors().is_empty());
+        ring.on_message(&peer, answer, now);
+        for _ in 0..100 {
+            now += Duration::from_millis(100);
+            ring.on_timeout(now);
+        }
+        assert!(ring.successors().is_empty());
+    }
+
     #[test]
     fn a_contact_is_asked_again_while_it_is_held_for_dead() {
-        let network = Network::new("n", b"").unwrap();
-        let record = |seed: u8| {
-            let facts = Facts {
-                epoch: 1,
-                class: Class::Durable,
-                name: String::new(),
-            };
-            Identity::from_seed(&[seed; 32]).record(facts, &network)
-        };
-        let (own, contact) = (record(1), record(2));
+        let contact = record(2);
         let peer = contact.id();
         let mut now = Instant::default();
-        let id = RingId::from_bytes([7; 16]);
-        let rng = Rng::from_seed([3; 32]);
-        let mut ring = Ring::new(own, network.clone(), Some(id), rng, now);
+        let id = RingId::from_bytes(RING);
+        let mut ring = ring();
         ring.on_contact(peer, now);
         assert!(tables_sent(&mut ring, peer, &mut now) > 3, "no answer came");
         let answer = Message::Members {
