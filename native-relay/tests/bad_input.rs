@@ -156,6 +156,15 @@ fn what_is_no_message_is_refused_and_counted() {
     assert_eq!(ring.members[0].get("still/here").body, b"yes");
 }
 
+#[test]
+fn a_close_is_answered_before_the_connection_ends() {
+    let _alone = alone();
+    let ring = Ring::start(0);
+    let mut socket = attach(ring.listen);
+    socket.close(None).unwrap();
+    assert!(matches!(socket.read(), Ok(Message::Close(_))));
+}
+
 /// A WebSocket to the relay that was challenged already.
 fn attach(port: u16) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

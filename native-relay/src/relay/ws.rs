@@ -55,6 +55,10 @@ async fn serve(socket: WebSocket, door: HubDoor) {
     let last = async {
         let why = match ended {
             Ended::Gone => return,
+            Ended::Left => {
+                let _ = sink.close().await;
+                return;
+            }
             Ended::Closing(why) => why,
             Ended::Refused => refusal(&mut sink, &mut outgoing).await,
         };
@@ -71,8 +75,12 @@ async fn serve(socket: WebSocket, door: HubDoor) {
 
 /// Why a connection ends.
 enum Ended {
-    /// The peer left, is silent, or the hub has stopped.
+    /// The peer is silent or broke off, or the hub has stopped.
     Gone,
+    /// The peer closed the connection, and waits for our word of it (RFC 6455,
+    /// 5.5.1): without it Firefox takes the relay for faulty, and opens the
+    /// page's next connection up to 0.4 s late.
+    Left,
     /// It sent what is no message: the hub will say so.
     Refused,
     /// The hub closes it, with these words; or writing failed.
@@ -124,7 +132,8 @@ async fn read(
         let bytes = match message {
             Some(Ok(Message::Binary(bytes))) => Vec::from(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            None | Some(Ok(Message::Close(_))) => return Ended::Gone,
+            Some(Ok(Message::Close(_))) => return Ended::Left,
+            None => return Ended::Gone,
             Some(Err(error)) if is_broken(&error) => return Ended::Gone,
             // A text, or what is too long for the WebSocket, is no message of
             // ours: the hub counts and refuses it as it does an empty one.
