@@ -19,6 +19,8 @@ use crate::time::Instant;
 const MEMBER_COUNT_MAX: usize = 1024;
 /// How long a suspected member has to deny it.
 const SUSPECT: Duration = Duration::from_secs(2);
+/// How often one that is held for dead is told so.
+const ACCUSE: Duration = Duration::from_millis(500);
 /// How long the dead are remembered, so that stale news cannot raise them.
 const REMEMBER: Duration = Duration::from_secs(600);
 
@@ -30,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) state: MemberState,
     pub(crate) record: Option<Record>,
     since: Instant,
+    /// When it was told last that it is held for dead.
+    accused_at: Option<Instant>,
 }
 
 /// All members but this node itself.
@@ -88,6 +92,7 @@ impl Members {
             state: update.state,
             record,
             since: now,
+            accused_at: None,
         };
         self.members.insert(update.id, member);
         Merge::News
@@ -173,8 +178,17 @@ impl Members {
         self.members.iter().map(|(id, member)| member.update(*id))
     }
 
-    pub(super) fn update(&self, id: &NodeId) -> Option<Update> {
-        self.members.get(id).map(|member| member.update(*id))
+    /// What to say to one that speaks and yet is held for dead, so that it may
+    /// deny that: not each time that it speaks, for it may think the same of
+    /// this node, and neither would ever stop.
+    pub(super) fn accusation(&mut self, id: &NodeId, now: Instant) -> Option<Update> {
+        let member = self.members.get_mut(id)?;
+        let early = |at: Instant| now.since(at) < ACCUSE;
+        if member.state == MemberState::Alive || member.accused_at.is_some_and(early) {
+            return None;
+        }
+        member.accused_at = Some(now);
+        Some(member.update(*id))
     }
 
     /// Those who live, for all that is known. The others are remembered for

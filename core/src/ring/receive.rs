@@ -160,7 +160,7 @@ impl Ring {
         let mut news = Vec::new();
         for update in updates {
             if update.id == self.own_id {
-                news.extend(self.on_own_update(update));
+                news.extend(self.on_own_update(from, update));
                 continue;
             }
             match self.members.merge(update, &self.network, now) {
@@ -190,7 +190,7 @@ impl Ring {
     }
 
     /// Someone says something of this node: denies it when it is wrong.
-    fn on_own_update(&mut self, update: &Update) -> Option<Update> {
+    fn on_own_update(&mut self, from: NodeId, update: &Update) -> Option<Update> {
         let own_epoch = self.own.facts().epoch;
         if update.epoch > own_epoch {
             let words = format!(
@@ -202,15 +202,22 @@ impl Ring {
             self.tell(TroubleKind::IdentityInUse, words);
             return None;
         }
-        let wrong = update.epoch == own_epoch
-            && update.incarnation >= self.incarnation
-            && update.state != MemberState::Alive;
-        if !wrong {
+        if update.epoch < own_epoch || update.state == MemberState::Alive {
             return None;
         }
-        self.incarnation = update.incarnation.saturating_add(1);
-        self.counters.add("own_death_denied");
-        Some(self.own_update())
+        let is_new = update.incarnation >= self.incarnation;
+        if is_new {
+            self.incarnation = update.incarnation.saturating_add(1);
+            self.counters.add("own_death_denied");
+        }
+        // Who says it has to hear it: news is not sent back to where it came
+        // from.
+        let denial = self.own_update();
+        if let Some(ring) = self.id {
+            let updates = [denial.clone()].into();
+            self.send(from, Message::Members { ring, updates });
+        }
+        is_new.then_some(denial)
     }
 
     fn tell(&mut self, kind: TroubleKind, words: String) {
@@ -251,8 +258,8 @@ impl Ring {
             && known.epoch == update.epoch
         {
             // It speaks, and yet is held for dead: let it deny that.
-            if known.state != MemberState::Alive
-                && let (Some(ring), Some(accusation)) = (self.id, self.members.update(&update.id))
+            if let Some(ring) = self.id
+                && let Some(accusation) = self.members.accusation(&update.id, now)
             {
                 let updates = [accusation].into();
                 self.send(update.id, Message::Members { ring, updates });
