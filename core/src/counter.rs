@@ -8,7 +8,11 @@ pub(crate) struct Counters(BTreeMap<&'static str, u64>);
 
 impl Counters {
     pub(crate) fn add(&mut self, name: &'static str) {
-        *self.0.entry(name).or_default() += 1;
+        self.add_many(name, 1);
+    }
+
+    pub(crate) fn add_many(&mut self, name: &'static str, count: u64) {
+        *self.0.entry(name).or_default() += count;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {

@@ -11,16 +11,19 @@
 //!                          \-------> mirrors    (further copies, no vote)
 //! change: a new voter learns, the next view is chosen, the last is fetched
 //! pull:   one node brings itself up to another, by fingerprints of slots
+//! plan:   who should vote; handover: who holds what it need not
 //! ```
 
 mod change;
 mod client;
 mod coordinator;
 mod entry;
+mod handover;
 mod key;
 mod message;
 mod mirror;
 mod peers;
+mod plan;
 mod pull;
 mod request;
 mod slots;
@@ -37,6 +40,7 @@ use self::change::Changes;
 use self::client::Clients;
 use self::coordinator::Coordinations;
 use self::entry::Index;
+use self::handover::HandOvers;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
 use self::message::Op;
@@ -94,6 +98,7 @@ pub(crate) struct Kvs {
     changes: Changes,
     pulls: Pulls,
     fetches: Fetches,
+    hand_overs: HandOvers,
     pending: BTreeMap<u64, Pending>,
     /// Ids of store orders and of messages: never used twice by one epoch.
     next_id: u64,
@@ -120,6 +125,7 @@ impl Kvs {
             changes: Changes::default(),
             pulls: Pulls::default(),
             fetches: Fetches::default(),
+            hand_overs: HandOvers::default(),
             pending: BTreeMap::new(),
             // From the upper half, so that ids of two starts rarely meet.
             next_id: rng.next_u64() >> 1,
@@ -164,7 +170,7 @@ impl Kvs {
 
     /// Which members live; those not named do not.
     pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Living>, now: Now) {
-        let news = self.peers.set(alive);
+        let news = self.peers.set(alive, now.mono);
         for peer in &news.gone {
             self.pulls.on_gone(peer);
             self.copy_counts.on_gone(peer);
@@ -174,6 +180,7 @@ impl Kvs {
             self.mirrors = self.peers.mirrors((self.own, self.class));
             self.owe_all(now);
             self.changes.review_at = Some(now.mono);
+            self.hand_overs.review(now.mono);
             self.confirm_views();
             self.schedule_pulls(now.mono);
         }
@@ -196,6 +203,7 @@ impl Kvs {
         self.on_change_timeout(now);
         self.on_pull_timeout(now);
         self.on_mirror_timeout(now);
+        self.on_hand_over_timeout(now);
         self.settle(now);
     }
 
@@ -206,6 +214,7 @@ impl Kvs {
             self.changes.poll_timeout(),
             self.pulls.poll_timeout(),
             self.copy_counts.poll_timeout(),
+            self.hand_overs.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -285,6 +294,7 @@ impl Kvs {
             Message::View(message) => self.on_view(from, message, now),
             Message::Pull(pull) => self.on_pull(from, pull, now),
             Message::Mirror(message) => self.on_mirror(from, message, now),
+            Message::HandOver(message) => self.on_hand_over(from, message, now),
         }
     }
 

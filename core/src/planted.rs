@@ -4,11 +4,13 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 4] = [
+pub const BUGS: [&str; 6] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
     "reply_before_sync",
+    "drop_before_taken",
+    "two_change_a_view",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

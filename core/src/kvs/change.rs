@@ -1,5 +1,5 @@
-//! Changing views: finding what is to change, and the proposer's side of the
-//! Paxos instance that chooses it.
+//! Changing views: the proposer's side of the Paxos instance that chooses the
+//! next one.
 //!
 //! ```text
 //! leader (first live voter)         candidate          other voters
@@ -17,10 +17,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Kvs;
-use super::key::Slot;
 use super::message::{Message, Proposal, ViewMessage};
+use super::plan::Plan;
 use super::slots::SlotSet;
-use super::view::{Ballot, SlotState, SlotView, VOTER_COUNT_MAX, View};
+use super::view::{Ballot, SlotView, View};
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::time::{Instant, Now};
@@ -89,67 +89,20 @@ impl Kvs {
         } else if changes.review_at.is_some_and(|at| at <= now.mono) {
             changes.review_at = None;
             self.confirm_views();
-            self.plan_change(now);
-        }
-    }
-
-    /// Looks for slots whose view should grow, or whose change was left
-    /// unfinished, where this node is the first live voter.
-    fn plan_change(&mut self, now: Now) {
-        let led = |state: &SlotState| {
-            let mut voters = state.view.voters.iter();
-            voters.find(|voter| **voter == self.own || self.peers.is_alive(voter))
-                == Some(&self.own)
-        };
-        let runs = self.views.runs().filter(|(_, _, state)| led(state));
-        let mut found = None;
-        for (first, last, state) in runs {
-            if let Some((_, next)) = &state.accepted {
-                let same = |other: &SlotState| other == state;
-                found = Some((
-                    self.views.slots_where(same),
-                    state.clone(),
-                    next.clone(),
-                    None,
-                ));
-                break;
-            }
-            let grows = self.views.serves(state) && state.view.voters.len() < VOTER_COUNT_MAX;
-            let mut slots = (first..=last).filter_map(Slot::new);
-            let candidate = slots.find_map(|slot| self.candidate(slot, &state.view));
-            if let Some(candidate) = candidate.filter(|_| grows) {
-                let slots = self.views.slots_where(|other| other == state);
-                let slots = slots
-                    .iter()
-                    .filter(|slot| self.candidate(*slot, &state.view) == Some(candidate));
-                let next = View {
-                    number: state.view.number.saturating_add(1),
-                    voters: [state.view.voters.as_slice(), &[candidate]].concat(),
-                    previous: state.view.voters.clone(),
-                };
-                let slots = SlotSet::from_slots(slots);
-                found = Some((slots, state.clone(), next, Some(candidate)));
-                break;
+            match self.plan(now.mono) {
+                Ok(plan) => self.begin_change(plan, now),
+                Err(look_at) => self.changes.review_at = look_at,
             }
         }
-        if let Some((slots, state, next, candidate)) = found {
-            self.begin_change(slots, &state, next, candidate, now);
-        }
     }
 
-    /// The first live durable member clockwise that does not vote yet.
-    fn candidate(&self, slot: Slot, view: &View) -> Option<NodeId> {
-        self.peers.next_durable(&slot.start(), &view.voters)
-    }
-
-    fn begin_change(
-        &mut self,
-        slots: SlotSet,
-        state: &SlotState,
-        next: View,
-        candidate: Option<NodeId>,
-        now: Now,
-    ) {
+    fn begin_change(&mut self, plan: Plan, now: Now) {
+        let Plan {
+            slots,
+            state,
+            next,
+            candidate,
+        } = plan;
         let known = self.changes.round.max(state.promised.round);
         self.changes.round = known.saturating_add(1);
         let ballot = Ballot {
@@ -160,7 +113,7 @@ impl Kvs {
         let change = Change {
             id: self.new_id(),
             slots,
-            view: state.view.clone(),
+            view: state.view,
             next,
             ballot,
             phase,
@@ -246,7 +199,7 @@ impl Kvs {
                 }
             }
             ViewMessage::Known { views, answer } => {
-                let news = self.learn_views(&views);
+                let news = self.learn_views(&views, now);
                 if news {
                     self.on_new_views(now);
                 }
@@ -259,7 +212,7 @@ impl Kvs {
                 }
             }
             ViewMessage::Chosen { views } => {
-                if self.learn_views(&views) {
+                if self.learn_views(&views, now) {
                     self.on_new_views(now);
                 }
             }
@@ -340,7 +293,7 @@ impl Kvs {
             view: next.clone(),
         });
         self.counters.add("view_changes");
-        self.learn_views(&views);
+        self.learn_views(&views, now);
         for member in self.peers.alive().collect::<Vec<_>>() {
             let views = views.clone();
             let message = Message::View(ViewMessage::Chosen { views });
@@ -366,7 +319,7 @@ impl Kvs {
     }
 
     /// Takes in views from elsewhere, and keeps what is newer.
-    pub(super) fn learn_views(&mut self, views: &[SlotView]) -> bool {
+    pub(super) fn learn_views(&mut self, views: &[SlotView], now: Now) -> bool {
         let mut before: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
         for peer in self.views.co_voters() {
             before.insert(peer, self.views.shared_with(&peer));
@@ -384,6 +337,9 @@ impl Kvs {
                 self.pulls.forget(&peer);
             }
         }
+        self.hand_overs.review(now.mono);
+        #[cfg(planted_bugs)]
+        self.drop_before_taken();
         self.save_views(Vec::new());
         true
     }

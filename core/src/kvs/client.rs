@@ -235,7 +235,7 @@ impl Kvs {
             Outcome::Moved(view) => {
                 request.tried.insert(from);
                 request.in_hand = false;
-                self.learn_views(&[view]);
+                self.learn_views(&[view], now);
                 self.try_request(id, now);
             }
             Outcome::NotReady { perhaps } => {

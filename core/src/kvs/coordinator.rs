@@ -425,7 +425,7 @@ impl Kvs {
             }
             VoteError::View(view) => {
                 let newer = view.view.number > one.view;
-                self.learn_views(&[view]);
+                self.learn_views(&[view], now);
                 if newer {
                     self.restart(id, now);
                 } else {

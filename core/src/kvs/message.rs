@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::kvs::entry::Entry;
+use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
 use crate::kvs::mirror::MirrorMessage;
 use crate::kvs::request::{Copies, Mode, RequestError};
@@ -28,6 +29,8 @@ pub(crate) enum Message {
     Pull(Pull),
     /// One who writes keeps a mirror level.
     Mirror(MirrorMessage),
+    /// One who has no part in a slot any more gives its entries away.
+    HandOver(HandOver),
 }
 
 /// What a caller wants.

@@ -10,6 +10,7 @@ use crate::kvs::key::Slot;
 use crate::kvs::slots::{SlotMap, SlotSet};
 use crate::rtt::Rtt;
 use crate::status::Class;
+use crate::time::Instant;
 
 /// A member that lives, since it started last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ impl Living {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     alive: BTreeMap<NodeId, Living>,
+    /// When each of them came.
+    came: BTreeMap<NodeId, Instant>,
+    /// Since when voters that this node leads are missed.
+    absent: BTreeMap<NodeId, Instant>,
     timeouts: BTreeMap<NodeId, Duration>,
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
@@ -54,7 +59,7 @@ impl News {
 
 impl Peers {
     /// Whoever started again was gone, and came.
-    pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Living>) -> News {
+    pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Living>, now: Instant) -> News {
         let gone = self
             .alive
             .iter()
@@ -69,12 +74,41 @@ impl Peers {
             self.comparing.remove(id);
             self.timeouts.remove(id);
         }
+        for (id, is) in &alive {
+            if self.alive.get(id) != Some(is) {
+                self.came.insert(*id, now);
+            }
+            self.absent.remove(id);
+        }
+        self.came.retain(|id, _| alive.contains_key(id));
         self.alive = alive;
         news
     }
 
     pub(super) fn is_alive(&self, id: &NodeId) -> bool {
         self.alive.contains_key(id)
+    }
+
+    /// Takes note of voters that do not live; forgets all others.
+    pub(super) fn note_absent<'a>(
+        &mut self,
+        voters: impl Iterator<Item = &'a NodeId>,
+        now: Instant,
+    ) {
+        let before = core::mem::take(&mut self.absent);
+        let absent = voters.filter(|voter| !self.is_alive(voter));
+        let since = |voter: &NodeId| before.get(voter).copied().unwrap_or(now);
+        self.absent = absent.map(|voter| (*voter, since(voter))).collect();
+    }
+
+    /// Since when a voter is missed.
+    pub(super) fn absent_since(&self, voter: &NodeId, now: Instant) -> Instant {
+        self.absent.get(voter).copied().unwrap_or(now)
+    }
+
+    /// When a member came, or started again.
+    pub(super) fn came_at(&self, id: &NodeId, now: Instant) -> Instant {
+        self.came.get(id).copied().unwrap_or(now)
     }
 
     pub(super) fn alive(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -183,7 +217,10 @@ mod tests {
         // Slots are the first 12 bits: these three lie in one.
         let pages = [id(7, 1), id(7, 2)];
         let mut peers = Peers::default();
-        peers.set(pages.map(|page| (page, living(Class::Transient))).into());
+        peers.set(
+            pages.map(|page| (page, living(Class::Transient))).into(),
+            Instant::default(),
+        );
         let mirrors = peers.mirrors((id(7, 3), Class::Durable));
         for slot in [id(0, 0), id(7, 0), id(200, 0)] {
             assert_eq!(mirrors.get(Slot::of(&slot)), &pages.to_vec());
@@ -194,7 +231,7 @@ mod tests {
     fn the_first_three_members_of_a_slot_are_asked() {
         let page = |first| (id(first, 0), living(Class::Transient));
         let mut peers = Peers::default();
-        peers.set([page(10), page(20), page(30)].into());
+        peers.set([page(10), page(20), page(30)].into(), Instant::default());
         let mirrors = peers.mirrors((id(15, 0), Class::Durable));
         let of = |first| mirrors.get(Slot::of(&id(first, 0))).clone();
         assert_eq!(of(5), [id(10, 0), id(20, 0)]);

@@ -23,6 +23,8 @@ use crate::time::{Instant, Now};
 
 /// Pulls under way at once; further ones wait.
 const PULL_COUNT_MAX: usize = 4;
+/// Offers are taken up while no more than so many pulls wait: they come again.
+const WAITING_COUNT_MAX: usize = 64;
 /// How often a question is repeated before the pull is given up.
 const TRY_COUNT_MAX: u32 = 6;
 /// How often what is still missing is looked for.
@@ -65,6 +67,8 @@ enum Purpose {
     Learn { change: u64 },
     /// To serve as a voter in this view.
     Fill { view: u64 },
+    /// To hold what one has who has no part in the slots any more.
+    TakeOver { offer: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,8 +193,20 @@ impl Kvs {
     pub(super) fn learn_slots(&mut self, from: NodeId, change: u64, slots: SlotSet, now: Now) {
         let purpose = Purpose::Learn { change };
         if slots.is_valid() && !self.pulls.is_under_way(&from, &slots, &purpose) {
+            self.hand_overs.learn(from, slots.clone(), now.mono);
             self.pulls.waiting.push_front((from, slots, purpose));
             self.start_pulls(now.mono);
+        }
+    }
+
+    /// Pulls what a peer offers, who has no part in these slots any more.
+    pub(super) fn take_over(&mut self, from: NodeId, offer: u64, slots: SlotSet, now: Instant) {
+        let purpose = Purpose::TakeOver { offer };
+        if self.pulls.waiting.len() < WAITING_COUNT_MAX
+            && !self.pulls.is_under_way(&from, &slots, &purpose)
+        {
+            self.pulls.waiting.push_back((from, slots, purpose));
+            self.start_pulls(now);
         }
     }
 
@@ -228,7 +244,7 @@ impl Kvs {
                 slots: pulling.slots.clone(),
                 view: match pulling.purpose {
                     Purpose::Fill { view } => view,
-                    Purpose::CatchUp | Purpose::Learn { .. } => 0,
+                    Purpose::CatchUp | Purpose::Learn { .. } | Purpose::TakeOver { .. } => 0,
                 },
                 sums: self.index.sums(&pulling.slots).into_iter().collect(),
             },
@@ -376,6 +392,9 @@ impl Kvs {
         pulling.resend_at = now.mono + Duration::from_secs(60);
         let source = pulling.source;
         let slots: Vec<Slot> = placed.iter().map(|placed| placed.key.slot()).collect();
+        for slot in &slots {
+            self.review_slot(*slot, now.mono);
+        }
         self.owe_fellows(&source, &slots, now.mono);
         self.owe_mirrors(slots.into_iter(), now);
         let pending = Pending::Pulled { pull: id, placed };
@@ -408,6 +427,7 @@ impl Kvs {
                 self.send(source, Lane::Control, message);
             }
             Purpose::Fill { view } => self.on_filled(source, slots, view, now),
+            Purpose::TakeOver { offer } => self.on_taken_over(source, offer, &slots),
             Purpose::CatchUp => {
                 self.pulls.pulled.insert(source, slots.clone());
                 let message = Message::Pull(Pull::Caught { slots });

@@ -33,6 +33,8 @@ pub(super) enum Pending {
     },
     /// A batch of entries that were pulled.
     Pulled { pull: u64, placed: Vec<Placed> },
+    /// Entries that were handed over.
+    Dropped,
     /// Views; these messages may be sent now.
     Views(Vec<(NodeId, ViewMessage)>),
     /// A value that a coordinator reads.
@@ -89,6 +91,7 @@ impl Kvs {
                 }
                 self.on_pulled_kept(pull, result.is_ok(), now);
             }
+            Pending::Dropped => self.on_dropped(),
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
                     self.send(to, Lane::Control, Message::View(message));
@@ -152,6 +155,7 @@ impl Kvs {
         }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
         let writes = [entry_write(&key, entry)].into();
+        self.review_slot(key.slot(), now.mono);
         self.copy_to_mirrors(&key, entry, now);
         #[cfg(planted_bugs)]
         let then = if crate::planted::is("reply_before_sync") {
@@ -261,6 +265,13 @@ pub(super) fn entry_write(key: &Key, entry: &Entry) -> Write {
     Write {
         key: entry_key(key),
         value: Some(wire::encode(entry)),
+    }
+}
+
+pub(super) fn entry_removal(key: &Key) -> Write {
+    Write {
+        key: entry_key(key),
+        value: None,
     }
 }
 

@@ -86,15 +86,26 @@ pub(crate) struct SlotState {
 impl SlotState {
     /// From whom a voter that is not filled has to fetch, and from how many of
     /// them: a majority of the view before, or all others if it lost its disk.
+    /// One that voted in the view before, but did not know it, asks as many of
+    /// the others as surely hold every acknowledged write between them.
     pub(crate) fn fill_from(&self, own: &NodeId) -> (Vec<NodeId>, usize) {
-        let all = self.lost || self.view.previous.contains(own);
-        let from = if all {
-            &self.view.voters
-        } else {
-            &self.view.previous
+        let (view, previous) = (&self.view, &self.view.previous);
+        let others = |voters: &[NodeId]| -> Vec<NodeId> {
+            let others = voters.iter().filter(|voter| *voter != own);
+            others.copied().collect()
         };
-        let from: Vec<NodeId> = from.iter().filter(|voter| *voter != own).copied().collect();
-        let need = if all { from.len() } else { from.len() / 2 + 1 };
+        if self.lost {
+            let from = others(&view.voters);
+            let need = from.len();
+            return (from, need);
+        }
+        let from = others(previous);
+        let majority = previous.len() / 2 + 1;
+        let need = if previous.contains(own) {
+            (from.len() + 1).saturating_sub(majority).max(1)
+        } else {
+            majority
+        };
         (from, need)
     }
 }
@@ -201,7 +212,7 @@ impl Views {
             *state = SlotState {
                 view: news.view.clone(),
                 filled: stays && news.view.voters.contains(&own),
-                lost: state.view.number == 0 && news.view.voters.contains(&own),
+                lost: (state.view.number == 0 || state.lost) && news.view.voters.contains(&own),
                 confirmed: true,
                 ..SlotState::default()
             };
@@ -304,7 +315,10 @@ impl Views {
         for slot in proposal.slots.iter() {
             let state = self.slots.get(slot);
             let own = self.votes(state) && state.view.number == proposal.number;
-            if !own || !admits(state.promised, proposal.ballot) {
+            let admitted = admits(state.promised, proposal.ballot);
+            #[cfg(planted_bugs)]
+            let admitted = admitted || crate::planted::is("two_change_a_view");
+            if !own || !admitted {
                 return Err(state.promised);
             }
         }

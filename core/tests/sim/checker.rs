@@ -1,10 +1,10 @@
 //! What has to hold, whatever happens. Checkers know nothing of faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Key, Mode, Reply, Version};
-use roundelay_core::status::{Class, MemberState};
+use roundelay_core::kvs::{Key, Mode, Reply, Slot, Version};
+use roundelay_core::status::{Class, Location, MemberState};
 
 use crate::workload::{Action, BUCKETS, Call, ring_order};
 use crate::world::{SECOND, World};
@@ -29,7 +29,12 @@ pub struct Checker {
     /// When a disk was lost: an acknowledgement that was on its way then may
     /// arrive to find one copy fewer.
     pub disk_lost_at: Option<u64>,
+    /// How many of each process's removals were looked at.
+    removals: BTreeMap<usize, usize>,
 }
+
+/// How long after a fault copies may be few.
+const MENDING: u64 = 15 * SECOND;
 
 impl Checker {
     pub fn fail(&mut self, words: String) {
@@ -158,6 +163,37 @@ impl Checker {
         {
             self.observe(world, index, key);
         }
+        for index in alive {
+            self.check_removals(world, index);
+        }
+    }
+
+    /// Whatever a node handed over is held by as many durable nodes as its slot
+    /// has voters, unless one went or came lately.
+    fn check_removals(&mut self, world: &World, index: usize) {
+        let removed = &world.processes[index].disk.removed;
+        let seen = self.removals.insert(index, removed.len()).unwrap_or(0);
+        let durable: Vec<usize> = world
+            .alive()
+            .map(|(index, _)| index)
+            .filter(|index| world.processes[*index].class == Class::Durable)
+            .collect();
+        for (key, version) in removed.iter().skip(seen) {
+            let holds = |other: &&usize| {
+                let held = world.processes[**other].disk.synced_version(key);
+                **other != index && held >= Some(*version)
+            };
+            let count = durable.iter().filter(holds).count();
+            let views = self.views.get(&key.slot().number());
+            let newest = views.and_then(|views| views.values().next_back());
+            let voters = newest.map_or(0, |(voters, _)| voters.len());
+            if count < voters && world.now > world.broken_at + MENDING {
+                self.fail(format!(
+                    "p{index} dropped {key} at {version} before it was taken: \
+                     {count} durable nodes hold it"
+                ));
+            }
+        }
     }
 
     /// Looks at a node's view of a key's slot: views never fork.
@@ -190,7 +226,7 @@ impl Checker {
         let durable = alive
             .iter()
             .filter(|index| world.processes[**index].class == Class::Durable);
-        let voters = durable.count().min(3);
+        let durable: Vec<NodeId> = durable.map(|index| world.id(*index)).collect();
         for index in alive {
             let Some(node) = &world.processes[index].node else {
                 continue;
@@ -225,8 +261,12 @@ impl Checker {
             for key in keys {
                 self.observe(world, index, key);
                 let location = node.locate(key);
-                if location.voters.len() < voters {
-                    return Err(format!("p{index}: {key} has voters {:?}", location.voters));
+                let voters = nearest(&location, &durable);
+                if location.voters.iter().collect::<BTreeSet<_>>() != voters.iter().collect() {
+                    let found = &location.voters;
+                    return Err(format!(
+                        "p{index}: {key} has voters {found:?} instead of {voters:?}"
+                    ));
                 }
             }
         }
@@ -240,7 +280,16 @@ impl Checker {
     }
 }
 
-/// All copies of a key are of one version.
+/// The first three durable members clockwise of the start of a key's slot.
+fn nearest(location: &Location, durable: &[NodeId]) -> Vec<NodeId> {
+    let start = Slot::new(location.slot).unwrap().start();
+    let mut voters = durable.to_vec();
+    voters.sort_by_key(|id| start.distance_to(id));
+    voters.truncate(3);
+    voters
+}
+
+/// All copies of a key are of one version, and nobody else holds one.
 fn level(world: &World, key: &Key) -> Result<(), String> {
     let Some((_, node)) = world.alive().next() else {
         return Ok(());
@@ -253,6 +302,12 @@ fn level(world: &World, key: &Key) -> Result<(), String> {
         .collect();
     if copies.windows(2).any(|two| two[0].1 != two[1].1) {
         return Err(format!("copies of {key} differ: {copies:?}"));
+    }
+    let others = world.alive().map(|(index, _)| index);
+    for index in others.filter(|index| !copies.iter().any(|(holder, _)| holder == index)) {
+        if let Some(version) = world.processes[index].disk.synced_version(key) {
+            return Err(format!("p{index} still holds {key} at {version}"));
+        }
     }
     Ok(())
 }

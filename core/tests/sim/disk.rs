@@ -12,6 +12,8 @@ pub struct Disk {
     synced: MemoryStore,
     /// When the last order is carried out: they are done one after another.
     pub busy_until: u64,
+    /// Entries that were removed, with their versions.
+    pub removed: Vec<(Key, Version)>,
 }
 
 impl Disk {
@@ -22,6 +24,12 @@ impl Disk {
 
     /// A commit is durable.
     pub fn sync(&mut self, writes: Vec<Write>) {
+        let gone = writes.iter().filter(|write| write.value.is_none());
+        let keys = gone.filter_map(|write| write.key.strip_prefix(b"r"));
+        for key in keys.filter_map(|path| Key::from_utf8(path.get(2..)?).ok()) {
+            let version = self.synced_version(&key);
+            self.removed.extend(version.map(|version| (key, version)));
+        }
         self.synced.submit(StoreOp::Commit(writes));
     }
 

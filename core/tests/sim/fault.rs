@@ -1,5 +1,7 @@
 //! What breaks, and when. Faults know nothing of checkers.
 
+use std::collections::BTreeSet;
+
 use roundelay_core::status::Class;
 
 use crate::checker::Checker;
@@ -15,13 +17,22 @@ pub enum Faults {
     OneAtATime,
     /// One voter is away while another loses its disk.
     LostDisk,
+    /// Durable nodes come, and go for good, one after another.
+    Moves,
+    /// Some processes hear the others no more for a while.
+    Partitions,
 }
+
+/// Durable nodes that live at most, and at least, while they come and go.
+const DURABLE_MAX: usize = 7;
+const DURABLE_MIN: usize = 3;
 
 /// Breaks things, one after another.
 pub struct Breaker {
     faults: Faults,
     next_at: u64,
     down: Vec<(usize, u64)>,
+    heal_at: Option<u64>,
     pages_max: usize,
     random: Random,
 }
@@ -33,6 +44,7 @@ impl Breaker {
             faults,
             next_at: first_at,
             down,
+            heal_at: None,
             pages_max,
             random,
         }
@@ -40,7 +52,7 @@ impl Breaker {
 
     /// Whether everything that was broken is mended.
     pub fn is_idle(&self) -> bool {
-        self.down.is_empty()
+        self.down.is_empty() && self.heal_at.is_none()
     }
 
     /// Does what is due.
@@ -53,22 +65,84 @@ impl Breaker {
                 self.down.push((index, at));
             }
         }
-        if world.now < self.next_at || !self.down.is_empty() {
+        if self.heal_at.is_some_and(|at| at <= world.now) {
+            self.heal_at = None;
+            world.heal();
+            self.next_at = world.now + self.random.between(100 * MS, 5 * SECOND);
+        }
+        if world.now < self.next_at || !self.is_idle() {
             return;
         }
         self.next_at = world.now + self.random.between(300 * MS, 3 * SECOND);
         match self.faults {
             Faults::OneAtATime => self.one_fault(world, workload, checker),
             Faults::LostDisk => self.lose_disk(world, workload, checker),
+            Faults::Moves => self.move_one(world, workload, checker),
+            Faults::Partitions => self.part(world),
         }
     }
 
-    fn one_fault(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
-        let of = |world: &World, class: Class| -> Vec<usize> {
-            let all = world.alive().map(|(index, _)| index);
-            all.filter(|index| world.processes[*index].class == class)
-                .collect()
+    /// Parts the members for a while; some partitions come and go quickly.
+    fn part(&mut self, world: &mut World) {
+        if !is_whole(world) {
+            return;
+        }
+        let mut second: BTreeSet<usize> = world.alive().map(|(index, _)| index).collect();
+        second.retain(|_| self.random.chance(0.4));
+        let both_ways = self.random.chance(0.7);
+        world.part(&second, both_ways);
+        let longest = self.random.pick(&[300 * MS, 3 * SECOND, 20 * SECOND]);
+        let longest = longest.unwrap_or(SECOND);
+        self.heal_at = Some(world.now + self.random.between(longest / 4, longest));
+    }
+
+    fn move_one(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
+        if !is_whole(world) {
+            return;
+        }
+        let durable = of(world, Class::Durable);
+        let Some(index) = self.random.pick(&durable) else {
+            return;
         };
+        // The relay always comes back: nobody could meet without it.
+        let may_go = durable.len() > DURABLE_MIN && index > 0;
+        match self.random.below(6) {
+            0 if may_go => {
+                workload.on_crash(index, checker);
+                world.leave(index);
+            }
+            1 if may_go => {
+                workload.on_crash(index, checker);
+                let told = self.random.chance(0.7);
+                world.crash(index, told);
+            }
+            2 => {
+                workload.on_crash(index, checker);
+                let told = self.random.chance(0.7);
+                world.crash(index, told);
+                let back = world.now + self.random.between(SECOND, 20 * SECOND);
+                self.down.push((index, back));
+            }
+            3 => {
+                let pages = of(world, Class::Transient);
+                if pages.len() < self.pages_max {
+                    world.add(Class::Transient, 0);
+                } else if let Some(page) = self.random.pick(&pages) {
+                    workload.on_crash(page, checker);
+                    world.crash(page, true);
+                }
+            }
+            _ if durable.len() < DURABLE_MAX => {
+                world.add(Class::Durable, 0);
+            }
+            _ => {}
+        }
+        // Views are whole again before the next one goes, of slots without
+        // records too: nobody can tell from outside when that is.
+        self.next_at = world.now + self.random.between(9 * SECOND, 16 * SECOND);
+    }
+
+    fn one_fault(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
         let (durable, pages) = (of(world, Class::Durable), of(world, Class::Transient));
         match self.random.below(6) {
             0..=2 => {
@@ -155,6 +229,13 @@ impl Breaker {
         world.start(loser);
         self.next_at = world.now + 6 * SECOND;
     }
+}
+
+/// The living nodes of a class.
+fn of(world: &World, class: Class) -> Vec<usize> {
+    let all = world.alive().map(|(index, _)| index);
+    all.filter(|index| world.processes[*index].class == class)
+        .collect()
 }
 
 /// Whether every living node is ready and holds all its copies.

@@ -35,6 +35,18 @@ fn a_voter_that_lost_its_disk_is_filled_by_all_others() {
     each_seed(SEEDS / 4, Scenario::lost_disk);
 }
 
+#[test]
+#[cfg(not(planted_bugs))]
+fn votes_follow_the_members_that_come_and_go() {
+    each_seed(SEEDS / 4, Scenario::moves);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn parts_of_a_ring_meet_again() {
+    each_seed(SEEDS / 4, Scenario::partitions);
+}
+
 /// Every known bug, planted, is caught: by some seed, and by the checker that
 /// is there for it.
 #[test]
@@ -42,7 +54,7 @@ fn a_voter_that_lost_its_disk_is_filled_by_all_others() {
 fn planted_bugs_are_caught() {
     use roundelay_core::planted::{BUGS, plant};
     type Make = fn(u64) -> Scenario;
-    let expected: [(&str, Make, &str); 4] = [
+    let expected: [(&str, Make, &str); 6] = [
         ("no_rectify", Scenario::general, "predecessor"),
         (
             "vote_from_other_view",
@@ -55,6 +67,8 @@ fn planted_bugs_are_caught() {
             Scenario::general,
             "is not on a majority",
         ),
+        ("drop_before_taken", Scenario::moves, "before it was taken"),
+        ("two_change_a_view", Scenario::partitions, "forks"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     for (bug, make, words) in expected {

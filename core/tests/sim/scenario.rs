@@ -13,6 +13,10 @@ use crate::world::{MS, SECOND, Weather, World};
 /// How long a ring may take to settle after the last fault.
 const SETTLE: u64 = 60 * SECOND;
 
+/// Frames that a process may send in a second, on an average of the whole run.
+/// Calls alone make some 40: a storm makes thousands.
+const FRAMES_MAX: u64 = 400;
+
 /// One run: everything follows from the seed.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -70,6 +74,39 @@ impl Scenario {
             ..general
         }
     }
+
+    /// Some do not hear the others for a while, and meet again.
+    pub fn partitions(seed: u64) -> Self {
+        let general = Self::general(seed);
+        Self {
+            name: "partitions",
+            durable: 3 + general.durable % 4,
+            faults: Faults::Partitions,
+            duration: 60 * SECOND,
+            weather: Weather {
+                blocked: 0.0,
+                ..general.weather
+            },
+            ..general
+        }
+    }
+
+    /// Votes move: three to seven durable nodes, who come and go for good.
+    pub fn moves(seed: u64) -> Self {
+        let general = Self::general(seed);
+        Self {
+            name: "moves",
+            durable: 3 + general.durable % 3,
+            pages: general.pages % 3,
+            faults: Faults::Moves,
+            duration: 90 * SECOND,
+            weather: Weather {
+                blocked: 0.0,
+                ..general.weather
+            },
+            ..general
+        }
+    }
 }
 
 /// Runs a scenario; says what went wrong.
@@ -108,7 +145,12 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
         }
     }
     settle(&mut world, &mut workload, &mut checker)?;
-    read_back(&mut world, &mut workload, &mut checker)
+    read_back(&mut world, &mut workload, &mut checker)?;
+    let rate = world.frames * SECOND / world.now / world.processes.len() as u64;
+    if rate > FRAMES_MAX {
+        return Err(format!("{rate} frames a second from each process"));
+    }
+    Ok(())
 }
 
 /// When the other nodes join: some at the start, some later.

@@ -2,7 +2,7 @@
 //! reordering, closed and broken transports.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use roundelay_core::hub::{ConnectionId, Hub, HubLimits, HubOutput};
 use roundelay_core::status::Class;
@@ -53,6 +53,16 @@ pub struct Process {
 enum End {
     Node(usize, LinkId),
     Hub(ConnectionId),
+}
+
+impl End {
+    /// The computer that it belongs to.
+    const fn process(self) -> usize {
+        match self {
+            Self::Node(index, _) => index,
+            Self::Hub(_) => 0,
+        }
+    }
 }
 
 enum Happening {
@@ -107,6 +117,10 @@ pub struct World {
     pub frames: u64,
     /// One that hears nothing, though others hear it.
     pub deaf: Option<usize>,
+    /// Pairs of which the second does not hear the first.
+    pub cut: BTreeSet<(usize, usize)>,
+    /// When a process last went away, or came back.
+    pub broken_at: u64,
 }
 
 impl World {
@@ -126,6 +140,8 @@ impl World {
             trace: std::env::var("ROUNDELAY_TRACE").is_ok(),
             frames: 0,
             deaf: None,
+            cut: BTreeSet::new(),
+            broken_at: 0,
         }
     }
 
@@ -173,6 +189,7 @@ impl World {
         let seed = self.random.bytes32();
         let process = &mut self.processes[index];
         process.start += 1;
+        self.broken_at = self.now;
         let config = Config {
             network: self.network.clone(),
             class: process.class,
@@ -203,6 +220,7 @@ impl World {
     /// Kills a process. Its transports close at once, or nobody is told.
     pub fn crash(&mut self, index: usize, told: bool) {
         self.log(|| format!("crash p{index} told={told}"));
+        self.broken_at = self.now;
         let process = &mut self.processes[index];
         process.node = None;
         process.start += 1;
@@ -238,6 +256,30 @@ impl World {
         let other = self.wires.remove(&end)?;
         self.wires.remove(&other);
         Some(other)
+    }
+
+    /// Parts the living processes in two; the second part is not heard by the
+    /// first, or neither hears the other.
+    pub fn part(&mut self, second: &BTreeSet<usize>, both_ways: bool) {
+        self.log(|| format!("part {second:?} both_ways={both_ways}"));
+        self.broken_at = self.now;
+        for one in 0..self.processes.len() {
+            for other in 0..self.processes.len() {
+                if second.contains(&one) && !second.contains(&other) {
+                    self.cut.insert((one, other));
+                    if both_ways {
+                        self.cut.insert((other, one));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everyone hears everyone again.
+    pub fn heal(&mut self) {
+        self.log(|| "heal".into());
+        self.broken_at = self.now;
+        self.cut.clear();
     }
 
     /// The driver's clocks.
@@ -427,7 +469,8 @@ impl World {
         let Some(to) = self.wires.get(&from).copied() else {
             return;
         };
-        if self.random.chance(self.weather.loss) {
+        let places = (from.process(), to.process());
+        if self.random.chance(self.weather.loss) || self.cut.contains(&places) {
             return;
         }
         let copies = 1 + u64::from(self.random.chance(self.weather.repeats));
@@ -447,6 +490,11 @@ impl World {
         let start = self.processes[index].start;
         let latency = 2 * self.latency();
         let now = Instant::from_micros(self.now);
+        if self.cut.contains(&(index, 0)) || self.cut.contains(&(0, index)) {
+            let reason = "no answer".into();
+            let down = Input::LinkDown { link, reason };
+            return self.queue(3 * SECOND, Happening::Input(index, start, down));
+        }
         let Some(hub) = &mut self.processes[0].hub else {
             let reason = "connection refused".into();
             let down = Input::LinkDown { link, reason };

@@ -1,0 +1,232 @@
+//! Handing over: copy, acknowledge, drop.
+//!
+//! A node may hold entries of slots in which it has no part any more: views
+//! moved on, or others are nearer as mirrors now. It offers them to the first
+//! live voter, who pulls what it lacks, and says so when all voters of those
+//! slots hold everything; only then are they dropped.
+//!
+//! ```text
+//! holder                      first live voter           other voters
+//!   |--- Offer -------------->|                               |
+//!   |<-- a pull ------------->|<------- pulls --------------->|
+//!   |<-- Taken ---------------|
+//!   | drops
+//! ```
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Kvs;
+use super::key::{Key, Slot};
+use super::message::Message;
+use super::slots::SlotSet;
+use super::storage::{Pending, entry_removal};
+use crate::event::Lane;
+use crate::id::NodeId;
+use crate::store::{StoreOp, Write};
+use crate::time::{Instant, Now};
+
+/// How long after a change things may settle before entries are offered, and
+/// how often they are offered again.
+const SETTLE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(5);
+/// For how long what was learnt is kept, in case that this node becomes a
+/// voter: as long as a change may take.
+const LEARNING: Duration = Duration::from_secs(20);
+/// Entries dropped with one commit.
+const DROP_COUNT_MAX: usize = 256;
+
+/// Between a holder and the first live voter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum HandOver {
+    /// The sender has no part in these slots, but entries.
+    Offer { id: u64, slots: SlotSet },
+    /// All voters of the slots of that offer hold them.
+    Taken { id: u64 },
+}
+
+/// What this node offers and drops.
+#[derive(Debug, Default)]
+pub(super) struct HandOvers {
+    /// The last offer to each voter.
+    offers: BTreeMap<NodeId, Offer>,
+    /// Slots that were taken, to be emptied one after another.
+    dropping: VecDeque<Slot>,
+    is_dropping: bool,
+    review_at: Option<Instant>,
+    /// Slots in which this node may soon have a part, until when: it learns
+    /// them from these voters.
+    learning: BTreeMap<NodeId, (SlotSet, Instant)>,
+}
+
+#[derive(Debug)]
+struct Offer {
+    id: u64,
+    slots: SlotSet,
+    /// What was held then: what came since was not taken.
+    sums: BTreeMap<u16, u64>,
+}
+
+impl HandOvers {
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.review_at
+    }
+
+    /// Views or mirrors changed.
+    pub(super) fn review(&mut self, now: Instant) {
+        self.review_at = Some(now + SETTLE);
+    }
+
+    /// A voter has this node learn slots, of which it may become a voter.
+    pub(super) fn learn(&mut self, from: NodeId, slots: SlotSet, now: Instant) {
+        self.learning.insert(from, (slots, now + LEARNING));
+        self.review_at.get_or_insert(now + LEARNING);
+    }
+}
+
+impl HandOvers {
+    fn is_learning(&self, slot: Slot) -> bool {
+        let mut learning = self.learning.values();
+        learning.any(|(slots, _)| slots.contains(slot))
+    }
+}
+
+impl Kvs {
+    pub(super) fn on_hand_over_timeout(&mut self, now: Now) {
+        if self.hand_overs.review_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        let learning = &mut self.hand_overs.learning;
+        learning.retain(|_, (_, until)| *until > now.mono);
+        let mut by_voter: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        let superfluous: Vec<Slot> = self
+            .index
+            .held()
+            .filter(|slot| !self.holds(*slot))
+            .collect();
+        let again = (!superfluous.is_empty()).then(|| now.mono + RETRY);
+        let learnt = self.hand_overs.learning.values().map(|(_, until)| *until);
+        self.hand_overs.review_at = again.into_iter().chain(learnt).min();
+        for slot in superfluous {
+            let mut voters = self.views.get(slot).view.voters.iter();
+            if let Some(first) = voters.find(|voter| self.peers.is_alive(voter)) {
+                let number = slot.number();
+                by_voter.entry(*first).or_default().push(number, number);
+            }
+        }
+        self.hand_overs.offers.clear();
+        for (voter, slots) in by_voter {
+            let id = self.new_id();
+            let sums = self.index.sums(&slots);
+            let message = HandOver::Offer {
+                id,
+                slots: slots.clone(),
+            };
+            let offer = Offer { id, slots, sums };
+            self.hand_overs.offers.insert(voter, offer);
+            self.send(voter, Lane::Repair, Message::HandOver(message));
+        }
+    }
+
+    #[cfg(planted_bugs)]
+    pub(super) fn drop_before_taken(&mut self) {
+        if crate::planted::is("drop_before_taken") {
+            let superfluous = self.index.held().filter(|slot| !self.holds(*slot));
+            let superfluous: Vec<Slot> = superfluous.collect();
+            self.hand_overs.dropping.extend(superfluous);
+            self.drop_next();
+        }
+    }
+
+    pub(super) fn on_hand_over(&mut self, from: NodeId, message: HandOver, now: Now) {
+        match message {
+            HandOver::Offer { id, slots } => {
+                if !slots.is_valid() {
+                    self.counters.add("kvs_malformed");
+                } else if slots.iter().all(|slot| self.views.serving(slot).is_some()) {
+                    self.take_over(from, id, slots, now.mono);
+                } else {
+                    self.exchange_views(from);
+                }
+            }
+            HandOver::Taken { id } => {
+                let offer = self.hand_overs.offers.get(&from);
+                if offer.is_some_and(|offer| offer.id == id)
+                    && let Some(offer) = self.hand_overs.offers.remove(&from)
+                {
+                    let sums = self.index.sums(&offer.slots);
+                    let same = |slot: &Slot| {
+                        let number = slot.number();
+                        sums.contains_key(&number) && sums.get(&number) == offer.sums.get(&number)
+                    };
+                    let taken = offer.slots.iter().filter(same);
+                    self.hand_overs.dropping.extend(taken);
+                    self.drop_next();
+                }
+            }
+        }
+    }
+
+    /// All that was offered was pulled: says so, if the other voters hold it.
+    pub(super) fn on_taken_over(&mut self, from: NodeId, id: u64, slots: &SlotSet) {
+        let mut views = slots.iter().map(|slot| self.views.get(slot));
+        if views.all(|state| self.views.serves(state) && self.is_level(&state.view)) {
+            let message = Message::HandOver(HandOver::Taken { id });
+            self.send(from, Lane::Repair, message);
+        }
+    }
+
+    /// A batch was dropped, or could not be: what storage still has is offered
+    /// again after the next start.
+    pub(super) fn on_dropped(&mut self) {
+        self.hand_overs.is_dropping = false;
+        self.drop_next();
+    }
+
+    fn drop_next(&mut self) {
+        if self.hand_overs.is_dropping {
+            return;
+        }
+        while let Some(slot) = self.hand_overs.dropping.front().copied() {
+            let held: Vec<Key> = if self.holds(slot) {
+                Vec::new()
+            } else {
+                let held = self.index.list(slot, None).take(DROP_COUNT_MAX);
+                held.map(|(key, _)| key.clone()).collect()
+            };
+            if held.is_empty() {
+                self.hand_overs.dropping.pop_front();
+                continue;
+            }
+            let writes: Vec<Write> = held.iter().map(entry_removal).collect();
+            for key in &held {
+                self.index.set(key, None);
+            }
+            self.counters
+                .add_many("entries_handed_over", held.len() as u64);
+            self.hand_overs.is_dropping = true;
+            return self.store(StoreOp::Commit(writes), Pending::Dropped);
+        }
+    }
+
+    /// An entry came: it may have come late, for one who has no part in its
+    /// slot any more.
+    pub(super) fn review_slot(&mut self, slot: Slot, now: Instant) {
+        if self.hand_overs.review_at.is_none() && !self.holds(slot) {
+            self.hand_overs.review(now);
+        }
+    }
+
+    /// Whether this node has a part in a slot, or may soon have one, as far as
+    /// it knows.
+    fn holds(&self, slot: Slot) -> bool {
+        let view = &self.views.get(slot).view;
+        view.number == 0
+            || view.voters.contains(&self.own)
+            || self.mirrors.get(slot).contains(&self.own)
+            || self.hand_overs.is_learning(slot)
+    }
+}

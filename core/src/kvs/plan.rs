@@ -1,0 +1,162 @@
+//! What should change about views: who votes on a slot, and who should.
+//!
+//! The voters of a slot should be the first three durable members clockwise
+//! of its start. One changes at a time: views grow to three, a voter that is
+//! away for long is replaced, and votes move to a nearer member that came.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Kvs;
+use super::key::Slot;
+use super::slots::SlotSet;
+use super::view::{SlotState, VOTER_COUNT_MAX, View};
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// How long a voter is away before another takes its place: a process that is
+/// started again is back sooner.
+const REPLACE_AFTER: Duration = Duration::from_secs(4);
+/// How long a member lives before votes move to it. Whoever comes and goes
+/// moves none.
+const MOVE_AFTER: Duration = Duration::from_secs(10);
+/// When to look again at slots that lack copies: first they are made whole.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A change of the view of some slots.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) slots: SlotSet,
+    /// What the slots have in common.
+    pub(super) state: SlotState,
+    pub(super) next: View,
+    /// The member that is to vote, and has to learn before.
+    pub(super) candidate: Option<NodeId>,
+}
+
+/// What should become of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Nothing, as things are.
+    Stay,
+    /// Something, but not before then.
+    Later(Instant),
+    /// Another voter.
+    Add(NodeId),
+    /// One voter for another.
+    Swap { old: NodeId, new: NodeId },
+}
+
+impl Kvs {
+    /// The first change to lead among the slots whose first live voter this
+    /// node is. Without one: when to look again.
+    pub(super) fn plan(&mut self, now: Instant) -> Result<Plan, Option<Instant>> {
+        let runs = self.views.runs().filter(|(_, _, state)| self.leads(state));
+        let runs: Vec<(u16, u16, SlotState)> = runs
+            .map(|(first, last, state)| (first, last, state.clone()))
+            .collect();
+        let voters = runs.iter().flat_map(|(_, _, state)| &state.view.voters);
+        self.peers.note_absent(voters, now);
+        let mut look_at: Option<Instant> = None;
+        for (first, last, state) in runs {
+            if let Some((_, next)) = &state.accepted {
+                return Ok(Plan {
+                    slots: self.views.slots_where(|other| *other == state),
+                    next: next.clone(),
+                    candidate: None,
+                    state,
+                });
+            }
+            if !self.views.serves(&state) {
+                continue;
+            }
+            for slot in (first..=last).filter_map(Slot::new) {
+                match self.goal(slot, &state.view, now) {
+                    Goal::Stay => {}
+                    Goal::Later(at) => {
+                        look_at = Some(look_at.map_or(at, |before| before.min(at)));
+                    }
+                    goal @ (Goal::Add(_) | Goal::Swap { .. }) => {
+                        return Ok(self.plan_for(goal, state, now));
+                    }
+                }
+            }
+        }
+        Err(look_at)
+    }
+
+    fn leads(&self, state: &SlotState) -> bool {
+        let mut voters = state.view.voters.iter();
+        voters.find(|voter| **voter == self.own || self.peers.is_alive(voter)) == Some(&self.own)
+    }
+
+    /// One change for all slots that are alike and should become alike.
+    fn plan_for(&self, goal: Goal, state: SlotState, now: Instant) -> Plan {
+        let alike = self.views.slots_where(|other| *other == state);
+        let slots = alike
+            .iter()
+            .filter(|slot| self.goal(*slot, &state.view, now) == goal);
+        let mut voters = state.view.voters.clone();
+        let candidate = match goal {
+            Goal::Swap { old, new } => {
+                for voter in voters.iter_mut().filter(|voter| **voter == old) {
+                    *voter = new;
+                }
+                Some(new)
+            }
+            Goal::Add(new) => {
+                voters.push(new);
+                Some(new)
+            }
+            Goal::Stay | Goal::Later(_) => None,
+        };
+        Plan {
+            slots: SlotSet::from_slots(slots),
+            next: View {
+                number: state.view.number.saturating_add(1),
+                voters,
+                previous: state.view.voters.clone(),
+            },
+            candidate,
+            state,
+        }
+    }
+
+    fn goal(&self, slot: Slot, view: &View, now: Instant) -> Goal {
+        let start = slot.start();
+        let Some(candidate) = self.peers.next_durable(&start, &view.voters) else {
+            return Goal::Stay;
+        };
+        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
+        if view.voters.iter().filter(lives).count() < view.majority() {
+            return Goal::Stay;
+        }
+        if view.voters.len() < VOTER_COUNT_MAX {
+            return Goal::Add(candidate);
+        }
+        let due = |at: Instant, old: NodeId| {
+            let new = candidate;
+            if at <= now {
+                Goal::Swap { old, new }
+            } else {
+                Goal::Later(at)
+            }
+        };
+        if let Some(away) = view.voters.iter().find(|voter| !lives(voter)) {
+            return due(self.peers.absent_since(away, now) + REPLACE_AFTER, *away);
+        }
+        let distance = |id: &NodeId| start.distance_to(id);
+        let farthest = view.voters.iter().max_by_key(|id| distance(id));
+        match farthest.filter(|farthest| distance(&candidate) < distance(farthest)) {
+            Some(_) if !self.is_level(view) => Goal::Later(now + LOOK_AGAIN),
+            Some(farthest) => due(self.peers.came_at(&candidate, now) + MOVE_AFTER, *farthest),
+            None => Goal::Stay,
+        }
+    }
+
+    /// Whether all other voters of a view hold what this node holds.
+    pub(super) fn is_level(&self, view: &View) -> bool {
+        let mut others = view.voters.iter().filter(|voter| **voter != self.own);
+        others.all(|voter| self.peers.is_alive(voter) && self.peers.has_caught_up(voter))
+    }
+}
