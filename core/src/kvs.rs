@@ -22,6 +22,7 @@ mod handover;
 mod key;
 mod message;
 mod mirror;
+mod pair;
 mod peers;
 mod plan;
 mod pull;
@@ -177,6 +178,8 @@ impl Kvs {
             self.requeue_requests(peer, now);
         }
         if !news.is_empty() {
+            self.on_voters_gone();
+            self.stop_change(&news.gone, now);
             self.mirrors = self.peers.mirrors((self.own, self.class));
             self.owe_all(now);
             self.changes.review_at = Some(now.mono);
@@ -247,7 +250,7 @@ impl Kvs {
             records: self.index.count(),
             bytes: self.index.bytes(),
             under_replicated: self.under_replicated(),
-            degraded: 0,
+            degraded: self.degraded(),
         }
     }
 

@@ -302,6 +302,20 @@ impl Kvs {
         self.end_change(Duration::ZERO, now);
     }
 
+    /// Members are gone: a change that cannot succeed without them is given up.
+    pub(super) fn stop_change(&mut self, gone: &[NodeId], now: Now) {
+        let Some(change) = &self.changes.active else {
+            return;
+        };
+        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
+        let votes = change.view.voters.iter().filter(lives).count();
+        let teaches_one = |id: &NodeId| matches!(&change.phase, Phase::Learning(to) if to == id);
+        if votes < change.view.majority() || gone.iter().any(teaches_one) {
+            self.counters.add("view_changes_failed");
+            self.end_change(PAUSE, now);
+        }
+    }
+
     fn end_change(&mut self, pause: Duration, now: Now) {
         self.changes.active = None;
         let pause = if pause.is_zero() {
@@ -334,6 +348,7 @@ impl Kvs {
         for peer in self.views.co_voters() {
             if before.get(&peer) != Some(&self.views.shared_with(&peer)) {
                 self.peers.set_behind(&peer);
+                self.peers.set_agreed(&peer, false);
                 self.pulls.forget(&peer);
             }
         }

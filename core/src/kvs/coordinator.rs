@@ -18,7 +18,11 @@ use crate::time::{Instant, Now};
 
 /// How long a coordinator waits for votes.
 const DEADLINE: Duration = Duration::from_secs(4);
-/// Requests coordinated at once; a further one is refused as busy.
+/// How often it looks whether it can do without voters that are gone.
+const LOOK: Duration = Duration::from_millis(500);
+/// Requests coordinated at once. Beyond it writes that are acknowledged wait no
+/// longer for the last voter, who pulls them instead; without one of those a
+/// further request is refused as busy.
 const COORDINATION_COUNT_MAX: usize = 8192;
 /// Outcomes of writes remembered, in case they are asked for again; then the
 /// oldest is forgotten.
@@ -103,6 +107,14 @@ impl Coordinations {
     }
 }
 
+impl Coordination {
+    /// Whether it is answered, and all voters that live have voted.
+    fn is_done(&self, alive: impl Fn(&NodeId) -> bool) -> bool {
+        let missing = |voter: &&NodeId| !self.voted.contains(*voter) && alive(voter);
+        self.origin.is_none() && !self.voters.iter().any(|voter| missing(&voter))
+    }
+}
+
 impl Kvs {
     /// Another node asks this one to coordinate.
     pub(super) fn on_ask(&mut self, peer: NodeId, id: u64, op: Op, now: Now) {
@@ -144,18 +156,15 @@ impl Kvs {
         op: Op,
         now: Now,
     ) {
-        if self.coordinations.active.len() >= COORDINATION_COUNT_MAX {
+        if !self.make_room(now) {
             let outcome = Outcome::Failed(RequestError::Busy);
             return self.conclude(origin, outcome, now);
         }
         let slot = op.key().slot();
         let view = self.views.get(slot).view.clone();
-        let majority = match op.mode() {
-            Mode::One => 1,
-            Mode::Quorum => view.majority(),
-        };
+        let need = self.votes_needed(&view, op.mode(), now.mono);
         let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
-        if view.voters.iter().filter(alive).count() < majority && op.mode() == Mode::Quorum {
+        if view.voters.iter().filter(alive).count() < need && op.mode() == Mode::Quorum {
             let error = if perhaps {
                 RequestError::OutcomeUnknown
             } else {
@@ -194,7 +203,7 @@ impl Kvs {
             view: view.number,
             voters: view.voters,
             voted: BTreeSet::new(),
-            need: majority,
+            need,
             state,
             asked: 0,
             resend_at: deadline,
@@ -247,7 +256,7 @@ impl Kvs {
             .max();
         let factor = 2_u32.saturating_pow(one.asked.min(8));
         one.asked = one.asked.saturating_add(1);
-        one.resend_at = slowest.map_or(one.deadline, |slowest| now.mono + slowest * factor);
+        one.resend_at = now.mono + slowest.map_or(LOOK, |slowest| slowest * factor);
         // Asked again, others are asked too: whoever is slow is passed by.
         if let State::Read { .. } = one.state
             && let [first, rest @ ..] = one.voters.as_slice()
@@ -316,14 +325,37 @@ impl Kvs {
                 of: count(one.voters.len()),
             },
         };
-        let all = one.voters.iter().all(|voter| one.voted.contains(voter));
         let answer = one.origin.take_if(|_| one.voted.len() >= one.need);
+        let done = one.is_done(|voter| self.peers.is_alive(voter));
         if let Some(origin) = answer {
             self.conclude(origin, outcome, now);
         }
-        if all {
+        if done {
             self.coordinations.active.remove(&id);
         }
+    }
+
+    /// Voters are gone: what was acknowledged waits for them no longer. They
+    /// pull it when they come back.
+    pub(super) fn on_voters_gone(&mut self) {
+        let alive = |voter: &NodeId| self.peers.is_alive(voter);
+        let active = &mut self.coordinations.active;
+        active.retain(|_, one| !one.is_done(alive));
+    }
+
+    /// Whether a further request can be coordinated; makes room by waiting no
+    /// longer for the slowest voter of the oldest write that is acknowledged.
+    fn make_room(&mut self, now: Now) -> bool {
+        let active = &self.coordinations.active;
+        if active.len() < COORDINATION_COUNT_MAX {
+            return true;
+        }
+        let mut answered = active.iter().filter(|(_, one)| one.origin.is_none());
+        let oldest = answered.next().map(|(id, _)| *id);
+        if let Some(id) = oldest {
+            self.on_late(id, now);
+        }
+        oldest.is_some()
     }
 
     /// Storage gave this node's own entry.
@@ -498,6 +530,31 @@ impl Kvs {
                     self.doubt(voter);
                 }
                 self.ask_voters(id, now);
+                self.need_less(id, now);
+            }
+        }
+    }
+
+    /// Goes on with fewer votes, if the voter that is missing is gone and this
+    /// one serves alone meanwhile.
+    fn need_less(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        let view = &self.views.get(one.slot).view;
+        if view.number != one.view || one.op.mode() != Mode::Quorum {
+            return;
+        }
+        let need = self.votes_needed(view, Mode::Quorum, now.mono);
+        let own = self.own;
+        if let Some(one) = self.coordinations.active.get_mut(&id)
+            && need < one.need
+        {
+            one.need = need;
+            match one.state {
+                State::Write(_) if one.voted.contains(&own) => self.on_voted(id, own, now),
+                State::Write(_) => {}
+                State::Read { .. } => self.finish_read(id, now),
             }
         }
     }
@@ -517,8 +574,11 @@ impl Kvs {
         for voter in &one.voters {
             let behind = *voter != self.own && !one.voted.contains(voter);
             if behind && self.peers.is_alive(voter) {
+                // One that is behind already is asked with the next review.
+                if self.peers.has_caught_up(voter) {
+                    self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
+                }
                 self.peers.set_behind(voter);
-                self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
                 self.pulls.review(now.mono);
             }
         }

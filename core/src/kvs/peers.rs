@@ -40,6 +40,8 @@ pub(super) struct Peers {
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
     caught_up: BTreeSet<NodeId>,
+    /// Fellow voters all of whose entries this node has pulled since they came.
+    agreed: BTreeSet<NodeId>,
     /// Those that compare, and have not been behind since.
     comparing: BTreeSet<NodeId>,
 }
@@ -77,6 +79,7 @@ impl Peers {
         for (id, is) in &alive {
             if self.alive.get(id) != Some(is) {
                 self.came.insert(*id, now);
+                self.agreed.remove(id);
             }
             self.absent.remove(id);
         }
@@ -177,6 +180,22 @@ impl Peers {
     pub(super) fn set_behind(&mut self, id: &NodeId) {
         self.caught_up.remove(id);
         self.comparing.remove(id);
+    }
+
+    /// This node holds all that a fellow voter held, and both will miss nothing
+    /// that either of them takes.
+    pub(super) fn set_agreed(&mut self, id: &NodeId, agreed: bool) {
+        if agreed {
+            self.agreed.insert(*id);
+        } else {
+            self.agreed.remove(id);
+        }
+    }
+
+    /// Whether this node held all that a fellow voter held, when that one was
+    /// alive last.
+    pub(super) fn has_agreed(&self, id: &NodeId) -> bool {
+        self.agreed.contains(id)
     }
 
     /// A peer compares what it holds with what this node holds.

@@ -429,6 +429,9 @@ impl Kvs {
             Purpose::Fill { view } => self.on_filled(source, slots, view, now),
             Purpose::TakeOver { offer } => self.on_taken_over(source, offer, &slots),
             Purpose::CatchUp => {
+                if slots == self.views.shared_with(&source) {
+                    self.peers.set_agreed(&source, true);
+                }
                 self.pulls.pulled.insert(source, slots.clone());
                 let message = Message::Pull(Pull::Caught { slots });
                 self.send(source, Lane::Repair, message);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use roundelay_core::kvs::Key;
 use roundelay_core::status::Class;
 
 use crate::checker::Checker;
 use crate::random::Random;
-use crate::workload::Workload;
+use crate::workload::{BUCKETS, Workload};
 use crate::world::{MS, SECOND, World};
 
 /// Which faults a scenario has.
@@ -238,10 +239,15 @@ fn of(world: &World, class: Class) -> Vec<usize> {
         .collect()
 }
 
-/// Whether every living node is ready and holds all its copies.
+/// Whether every living node is ready and holds all its copies, and views have
+/// grown.
 fn is_whole(world: &World) -> bool {
     world.alive().all(|(_, node)| {
         let status = node.status();
-        status.ready && status.store.under_replicated == 0
+        let grown = BUCKETS.iter().all(|bucket| {
+            let key = Key::new(*bucket).unwrap();
+            node.locate(&key).voters.len() >= of(world, Class::Durable).len().min(3)
+        });
+        grown && status.ready && status.store.under_replicated == 0
     })
 }

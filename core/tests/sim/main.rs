@@ -11,6 +11,8 @@
 mod checker;
 mod disk;
 mod fault;
+#[cfg(not(planted_bugs))]
+mod pair;
 mod random;
 mod scenario;
 #[cfg(not(planted_bugs))]

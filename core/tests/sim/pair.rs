@@ -1,0 +1,151 @@
+//! Two durable nodes: either goes on without the other.
+
+use roundelay_core::Event;
+use roundelay_core::kvs::{Copies, Key, Mode, Reply};
+use roundelay_core::status::Class;
+
+use crate::checker::Checker;
+use crate::world::{MS, SECOND, Weather, World};
+
+fn ring(seed: u64) -> World {
+    let weather = Weather {
+        latency_us: (200, 5 * MS),
+        loss: 0.0,
+        repeats: 0.0,
+        reorders: false,
+        blocked: 0.0,
+        disk_us: (20, 500),
+    };
+    let mut world = World::new(seed, weather);
+    world.add(Class::Durable, 0);
+    world.add(Class::Durable, 0);
+    settle(&mut world);
+    world
+}
+
+fn settle(world: &mut World) {
+    let deadline = world.now + 60 * SECOND;
+    let keys = [key()];
+    loop {
+        let voters = world.alive().count().min(3);
+        let grown = world
+            .alive()
+            .all(|(_, node)| node.locate(&key()).voters.len() == voters);
+        match Checker::default().settled(world, &keys) {
+            Ok(()) if grown => return,
+            other => assert!(world.now < deadline, "{other:?}, grown: {grown}"),
+        }
+        pass(world, 50 * MS);
+    }
+}
+
+fn pass(world: &mut World, time: u64) {
+    let until = world.now + time;
+    world.run_until(until, &mut |_, _, _| {});
+}
+
+fn key() -> Key {
+    Key::new("pair/key").unwrap()
+}
+
+/// Puts, or gets without a value, in mode `quorum`.
+fn call(world: &mut World, index: usize, value: Option<&str>) -> Reply {
+    let now = world.now_of(index);
+    let node = world.processes[index].node.as_mut().expect("it runs");
+    let request = match value {
+        Some(value) => node.put(key(), value.into(), Mode::Quorum, now),
+        None => node.get(key(), Mode::Quorum, now),
+    };
+    let mut events: Vec<(usize, Event)> = world.drain(index);
+    loop {
+        for event in events.drain(..) {
+            if let (
+                at,
+                Event::Reply {
+                    request: own,
+                    reply,
+                },
+            ) = event
+                && (at, own) == (index, request)
+            {
+                return reply;
+            }
+        }
+        let until = world.now + MS;
+        world.run_until(until, &mut |_, index, event| events.push((index, event)));
+    }
+}
+
+/// Puts a value until that is acknowledged. Returns how many copies it has.
+fn put(world: &mut World, index: usize, value: &str) -> Copies {
+    let deadline = world.now + 10 * SECOND;
+    loop {
+        match call(world, index, Some(value)) {
+            Reply::Written { copies, .. } => return copies,
+            other => assert!(world.now < deadline, "{other:?}"),
+        }
+        pass(world, 100 * MS);
+    }
+}
+
+fn read(world: &mut World, index: usize) -> String {
+    match call(world, index, None) {
+        Reply::Found { value, .. } => String::from_utf8(value).unwrap(),
+        other => panic!("p{index}: {other:?}"),
+    }
+}
+
+fn degraded(world: &World, index: usize) -> u64 {
+    let node = world.processes[index].node.as_ref().expect("it runs");
+    node.status().store.degraded
+}
+
+#[test]
+fn either_of_two_goes_on_alone_and_both_are_whole_again() {
+    for seed in 0..40 {
+        let (victim, other) = (seed as usize % 2, 1 - seed as usize % 2);
+        let mut world = ring(seed);
+        put(&mut world, victim, "both");
+        pass(&mut world, seed * 50 * MS);
+        world.crash(victim, seed % 4 < 2);
+        let alone = put(&mut world, other, "alone");
+        assert_eq!(alone, Copies { have: 1, of: 2 }, "seed {seed}");
+        assert_eq!(degraded(&world, other), 4096, "seed {seed}");
+        assert_eq!(read(&mut world, other), "alone");
+        // A third can join where the relay is left; it gets no vote.
+        if other == 0 {
+            let third = world.add(Class::Durable, 0);
+            pass(&mut world, 10 * SECOND);
+            assert_eq!(read(&mut world, third), "alone");
+            let node = world.processes[third].node.as_ref().expect("it runs");
+            assert_eq!(node.locate(&key()).voters.len(), 2);
+            assert_eq!(node.ring_status().members.len(), 2);
+        }
+        world.start(victim);
+        settle(&mut world);
+        assert_eq!(degraded(&world, other), 0);
+        assert_eq!(read(&mut world, victim), "alone", "seed {seed}");
+        // What one took alone outlives it now.
+        world.crash(other, true);
+        put(&mut world, victim, "again");
+        assert_eq!(read(&mut world, victim), "again");
+    }
+}
+
+#[test]
+fn one_that_started_again_does_not_go_on_alone() {
+    for seed in 0..10 {
+        let mut world = ring(seed);
+        put(&mut world, 0, "both");
+        world.crash(1, true);
+        put(&mut world, 0, "alone");
+        world.crash(0, true);
+        world.start(1);
+        pass(&mut world, 8 * SECOND);
+        let reply = call(&mut world, 1, None);
+        assert!(matches!(reply, Reply::Failed(_)), "seed {seed}: {reply:?}");
+        world.start(0);
+        settle(&mut world);
+        assert_eq!(read(&mut world, 1), "alone", "seed {seed}");
+    }
+}
