@@ -18,6 +18,7 @@ mod change;
 mod client;
 mod coordinator;
 mod entry;
+mod evict;
 mod handover;
 mod key;
 mod message;
@@ -41,6 +42,7 @@ use self::change::Changes;
 use self::client::Clients;
 use self::coordinator::Coordinations;
 use self::entry::Index;
+use self::evict::Evictions;
 use self::handover::HandOvers;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub(crate) use self::message::Message;
@@ -100,6 +102,7 @@ pub(crate) struct Kvs {
     pulls: Pulls,
     fetches: Fetches,
     hand_overs: HandOvers,
+    evictions: Evictions,
     pending: BTreeMap<u64, Pending>,
     /// Ids of store orders and of messages: never used twice by one epoch.
     next_id: u64,
@@ -127,6 +130,7 @@ impl Kvs {
             pulls: Pulls::default(),
             fetches: Fetches::default(),
             hand_overs: HandOvers::default(),
+            evictions: Evictions::default(),
             pending: BTreeMap::new(),
             // From the upper half, so that ids of two starts rarely meet.
             next_id: rng.next_u64() >> 1,
@@ -179,6 +183,7 @@ impl Kvs {
         }
         if !news.is_empty() {
             self.on_voters_gone();
+            self.evictions.on_alive(|id| self.peers.is_alive(id));
             self.stop_change(&news.gone, now);
             self.mirrors = self.peers.mirrors((self.own, self.class));
             self.owe_all(now);
@@ -207,6 +212,7 @@ impl Kvs {
         self.on_pull_timeout(now);
         self.on_mirror_timeout(now);
         self.on_hand_over_timeout(now);
+        self.on_evict_timeout(now);
         self.settle(now);
     }
 
@@ -218,6 +224,7 @@ impl Kvs {
             self.pulls.poll_timeout(),
             self.copy_counts.poll_timeout(),
             self.hand_overs.poll_timeout(),
+            self.evictions.poll_timeout(),
         ]
         .into_iter()
         .flatten()

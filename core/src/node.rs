@@ -129,6 +129,20 @@ impl Node {
         self.write(key, None, mode, now)
     }
 
+    /// Gives a voter up for lost, so that its slots can do without it: an
+    /// operator's word, for a majority that will not come back. Ends with
+    /// [`Reply::Evicted`] when it has no vote any more, or fails while the
+    /// member still answers.
+    pub fn evict(&mut self, id: NodeId, now: Now) -> RequestId {
+        let request = self.next_request();
+        if self.is_joined(request) {
+            let known = self.ring.members().get(&id).is_some();
+            self.kvs.evict(request, id, known, now);
+            self.pump(now);
+        }
+        request
+    }
+
     fn write(&mut self, key: Key, value: Option<Vec<u8>>, mode: Mode, now: Now) -> RequestId {
         let request = self.next_request();
         if self.is_joined(request) {

@@ -5,6 +5,7 @@
 //! which name), then its handler. Every error is JSON (`error`).
 
 mod error;
+mod evict;
 mod guard;
 mod info;
 mod kv;
@@ -113,7 +114,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
         ("get", "/v1/peers", get(info::peers)),
         ("get", "/v1/list/{*bucket}", get(not_built)),
         ("get", "/v1/watch/{*key}", get(not_built)),
-        ("post", "/v1/evict/{id}", post(not_built)),
+        ("post", "/v1/evict/{id}", post(evict::evict)),
         ("get", "/openapi.json", get(info::openapi)),
         ("get", "/healthz", get(info::healthz)),
         ("get", "/readyz", get(info::readyz)),

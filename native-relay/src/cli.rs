@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use roundelay_core::kvs::{Key, KeyError};
+use roundelay_core::{NodeId, ParseIdError};
 
 pub use self::commands::run;
 pub use self::serving::{NodeArgs, RelayArgs};
@@ -145,6 +146,19 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeFlags,
     },
+    /// Give a voter up that will not come back: its slots do without it.
+    ///
+    /// For a majority that is lost for good. A single voter that is away is
+    /// replaced without it, and one that comes back hands over what it holds.
+    Evict {
+        /// The member's id, as in `roundelay ring --json`, or in the error that
+        /// names it as missing.
+        #[arg(value_parser = id)]
+        id: NodeId,
+        /// Which node to ask.
+        #[command(flatten)]
+        node: NodeFlags,
+    },
     /// Print a node's id.
     Id {
         /// Print the id that is kept in this data directory instead.
@@ -209,6 +223,10 @@ pub fn print_completions(shell: clap_complete::Shell) {
 
 fn key(text: &str) -> Result<Key, KeyError> {
     Key::new(text)
+}
+
+fn id(text: &str) -> Result<NodeId, ParseIdError> {
+    text.parse()
 }
 
 #[cfg(test)]

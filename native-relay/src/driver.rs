@@ -287,6 +287,10 @@ impl Driver {
             Some(Command::Locate { key, reply }) => {
                 let _ = reply.send(self.node.locate(&key));
             }
+            Some(Command::Evict { id, reply }) => {
+                let request = self.node.evict(id, now);
+                self.waiting.insert(request, reply);
+            }
             Some(Command::Leave { reply }) => self.leaving = Some(Some(reply)),
             None => self.leaving = Some(None),
         }

@@ -7,6 +7,7 @@
 //! short wait is better than a refusal that every caller must handle. How many
 //! requests a node works on at once is core's limit, not this queue's.
 
+use roundelay_core::NodeId;
 use roundelay_core::kvs::{Key, Mode, Reply};
 use roundelay_core::status::{Location, RingStatus, Status};
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +64,13 @@ pub enum Command {
         key: Key,
         /// Where the answer goes.
         reply: oneshot::Sender<Location>,
+    },
+    /// Give a voter up for lost.
+    Evict {
+        /// Which member.
+        id: NodeId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
     },
     /// Leave the ring, then stop; the answer comes when the others know.
     Leave {
@@ -149,6 +157,15 @@ impl Handle {
     /// When the driver has stopped.
     pub async fn locate(&self, key: Key) -> Result<Location, Stopped> {
         self.ask(|reply| Command::Locate { key, reply }).await
+    }
+
+    /// Gives a voter up for lost; see
+    /// [`Node::evict`](roundelay_core::Node::evict).
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn evict(&self, id: NodeId) -> Result<Reply, Stopped> {
+        self.ask(|reply| Command::Evict { id, reply }).await
     }
 
     /// Leaves the ring and stops the node.

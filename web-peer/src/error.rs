@@ -100,7 +100,8 @@ impl Error {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         let code = match error {
-            RequestError::Unavailable { .. } => Code::Unavailable,
+            // No call of a page ends with the last.
+            RequestError::Unavailable { .. } | RequestError::Answers => Code::Unavailable,
             RequestError::OutcomeUnknown => Code::OutcomeUnknown,
             RequestError::TooLarge => Code::TooLarge,
             RequestError::Full => Code::Full,

@@ -39,7 +39,7 @@ pub(crate) fn reply(reply: Reply) -> Result<JsValue, Error> {
             ("value", Uint8Array::from(value.as_slice()).into()),
             ("version", version.to_string().into()),
         ])),
-        Reply::Missing => Ok(JsValue::UNDEFINED),
+        Reply::Missing | Reply::Evicted => Ok(JsValue::UNDEFINED),
         Reply::Written { version, copies } => {
             let copies = [("have", copies.have.into()), ("of", copies.of.into())];
             Ok(object(&[

@@ -211,6 +211,7 @@ impl Kvs {
                     self.review(now);
                 }
             }
+            ViewMessage::Evict { id } => self.on_evict(id, now),
             ViewMessage::Chosen { views } => {
                 if self.learn_views(&views, now) {
                     self.on_new_views(now);
@@ -244,6 +245,7 @@ impl Kvs {
         known: Vec<(SlotSet, Ballot, View)>,
         now: Now,
     ) {
+        let quorum = self.quorum_of_change();
         let Some(change) = self.changes.active(id) else {
             return;
         };
@@ -259,7 +261,7 @@ impl Kvs {
                 *accepted = Some((ballot, view, slots));
             }
         }
-        if promised.len() < change.view.majority() {
+        if promised.len() < quorum {
             return;
         }
         // What a voter accepted may have been chosen: it is proposed again,
@@ -273,6 +275,7 @@ impl Kvs {
     }
 
     fn on_accepted(&mut self, from: NodeId, (id, ballot): (u64, Ballot), now: Now) {
+        let quorum = self.quorum_of_change();
         let Some(change) = self.changes.active(id) else {
             return;
         };
@@ -283,7 +286,7 @@ impl Kvs {
             return;
         }
         accepted.insert(from);
-        if accepted.len() < change.view.majority() {
+        if accepted.len() < quorum {
             return;
         }
         let (next, slots) = (change.next.clone(), change.slots.clone());
@@ -310,10 +313,15 @@ impl Kvs {
         let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         let votes = change.view.voters.iter().filter(lives).count();
         let teaches_one = |id: &NodeId| matches!(&change.phase, Phase::Learning(to) if to == id);
-        if votes < change.view.majority() || gone.iter().any(teaches_one) {
+        if votes < self.quorum(&change.view) || gone.iter().any(teaches_one) {
             self.counters.add("view_changes_failed");
             self.end_change(PAUSE, now);
         }
+    }
+
+    fn quorum_of_change(&self) -> usize {
+        let active = self.changes.active.as_ref();
+        active.map_or(usize::MAX, |change| self.quorum(&change.view))
     }
 
     fn end_change(&mut self, pause: Duration, now: Now) {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::NodeId;
 use crate::kvs::entry::Entry;
 use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
@@ -166,6 +167,8 @@ pub(crate) enum ViewMessage {
     Known { views: Vec<SlotView>, answer: bool },
     /// Views that were just chosen.
     Chosen { views: Vec<SlotView> },
+    /// A voter is given up for lost, by an operator.
+    Evict { id: NodeId },
 }
 
 /// One ballot of one instance, for many slots at once.

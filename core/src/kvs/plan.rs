@@ -45,6 +45,8 @@ enum Goal {
     Add(NodeId),
     /// One voter for another.
     Swap { old: NodeId, new: NodeId },
+    /// One voter fewer: only one that was given up.
+    Remove(NodeId),
 }
 
 impl Kvs {
@@ -76,7 +78,7 @@ impl Kvs {
                     Goal::Later(at) => {
                         look_at = Some(look_at.map_or(at, |before| before.min(at)));
                     }
-                    goal @ (Goal::Add(_) | Goal::Swap { .. }) => {
+                    goal @ (Goal::Add(_) | Goal::Swap { .. } | Goal::Remove(_)) => {
                         return Ok(self.plan_for(goal, state, now));
                     }
                 }
@@ -108,6 +110,10 @@ impl Kvs {
                 voters.push(new);
                 Some(new)
             }
+            Goal::Remove(old) => {
+                voters.retain(|voter| *voter != old);
+                None
+            }
             Goal::Stay | Goal::Later(_) => None,
         };
         Plan {
@@ -124,13 +130,19 @@ impl Kvs {
 
     fn goal(&self, slot: Slot, view: &View, now: Instant) -> Goal {
         let start = slot.start();
-        let Some(candidate) = self.peers.next_durable(&start, &view.voters) else {
-            return Goal::Stay;
-        };
+        let candidate = self.peers.next_durable(&start, &view.voters);
         let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
-        if view.voters.iter().filter(lives).count() < view.majority() {
+        if view.voters.iter().filter(lives).count() < self.quorum(view) {
             return Goal::Stay;
         }
+        let mut given_up = view.voters.iter();
+        if let Some(old) = given_up.find(|voter| self.evictions.has_given_up(voter)) {
+            let swap = |new| Goal::Swap { old: *old, new };
+            return candidate.map_or(Goal::Remove(*old), swap);
+        }
+        let Some(candidate) = candidate else {
+            return Goal::Stay;
+        };
         if view.voters.len() < VOTER_COUNT_MAX {
             return Goal::Add(candidate);
         }

@@ -16,6 +16,7 @@ use super::message::{Message, Pull, ViewMessage};
 use super::slots::SlotSet;
 use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
+use super::view::SlotState;
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::store::{StoreOp, Write};
@@ -148,7 +149,7 @@ impl Kvs {
         for (slots, state) in self.views.unfilled() {
             let view = state.view.number;
             let done = self.filled_from(view, &slots);
-            for source in state.fill_from(&self.own).0 {
+            for source in self.fill_from(&state).0 {
                 if self.peers.is_alive(&source) && !done.is_some_and(|done| done.contains(&source))
                 {
                     missing.push((source, slots.clone(), Purpose::Fill { view }));
@@ -440,6 +441,10 @@ impl Kvs {
         self.start_pulls(now.mono);
     }
 
+    fn fill_from(&self, state: &SlotState) -> (Vec<NodeId>, usize) {
+        state.fill_from(&self.own, |id| self.evictions.has_given_up(id))
+    }
+
     fn filled_from(&self, view: u64, slots: &SlotSet) -> Option<&BTreeSet<NodeId>> {
         let mut all = self.pulls.filled_from.iter();
         all.find(|(own, own_slots, _)| (*own, own_slots) == (view, slots))
@@ -457,9 +462,9 @@ impl Kvs {
         };
         let mut done = self.filled_from(view, &slots).cloned().unwrap_or_default();
         done.insert(source);
+        let (from, need) = self.fill_from(&state);
         let filled_from = &mut self.pulls.filled_from;
         filled_from.retain(|(own, own_slots, _)| (*own, own_slots) != (view, &slots));
-        let (from, need) = state.fill_from(&self.own);
         #[cfg(planted_bugs)]
         let need = if crate::planted::is("fill_from_one") {
             1

@@ -71,6 +71,8 @@ pub enum Reply {
         /// Its copies.
         copies: Copies,
     },
+    /// A member was evicted: it votes on nothing any more.
+    Evicted,
     /// It failed.
     Failed(RequestError),
 }
@@ -94,6 +96,8 @@ pub enum RequestError {
     Busy,
     /// Surely not applied: this node is in no ring yet.
     NotJoined,
+    /// Not evicted: the member still answers.
+    Answers,
 }
 
 impl fmt::Display for RequestError {
@@ -116,6 +120,7 @@ impl fmt::Display for RequestError {
             Self::Full => f.write_str("not applied: a voter's storage is full"),
             Self::Busy => f.write_str("not applied: too many requests are under way; try later"),
             Self::NotJoined => f.write_str("not applied: this node is in no ring yet"),
+            Self::Answers => f.write_str("not evicted: this member still answers; stop it first"),
         }
     }
 }

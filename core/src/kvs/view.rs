@@ -88,18 +88,27 @@ impl SlotState {
     /// them: a majority of the view before, or all others if it lost its disk.
     /// One that voted in the view before, but did not know it, asks as many of
     /// the others as surely hold every acknowledged write between them.
-    pub(crate) fn fill_from(&self, own: &NodeId) -> (Vec<NodeId>, usize) {
-        let (view, previous) = (&self.view, &self.view.previous);
+    /// Voters that are given up count in none of this.
+    pub(crate) fn fill_from(
+        &self,
+        own: &NodeId,
+        given_up: impl Fn(&NodeId) -> bool,
+    ) -> (Vec<NodeId>, usize) {
+        let counted = |voters: &[NodeId]| -> Vec<NodeId> {
+            let counted = voters.iter().filter(|voter| !given_up(voter));
+            counted.copied().collect()
+        };
+        let (voters, previous) = (counted(&self.view.voters), counted(&self.view.previous));
         let others = |voters: &[NodeId]| -> Vec<NodeId> {
             let others = voters.iter().filter(|voter| *voter != own);
             others.copied().collect()
         };
         if self.lost {
-            let from = others(&view.voters);
+            let from = others(&voters);
             let need = from.len();
             return (from, need);
         }
-        let from = others(previous);
+        let from = others(&previous);
         let majority = previous.len() / 2 + 1;
         let need = if previous.contains(own) {
             (from.len() + 1).saturating_sub(majority).max(1)

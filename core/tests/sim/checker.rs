@@ -111,7 +111,7 @@ impl Checker {
                 }
             }
             Reply::Missing if call.mode == Mode::Quorum => self.check_missing(index, call),
-            Reply::Missing | Reply::Failed(_) => {}
+            Reply::Missing | Reply::Evicted | Reply::Failed(_) => {}
         }
     }
 

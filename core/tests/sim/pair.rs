@@ -1,8 +1,8 @@
 //! Two durable nodes: either goes on without the other.
 
-use roundelay_core::Event;
-use roundelay_core::kvs::{Copies, Key, Mode, Reply};
+use roundelay_core::kvs::{Copies, Key, Mode, Reply, RequestError, RequestId};
 use roundelay_core::status::Class;
+use roundelay_core::{Event, NodeId};
 
 use crate::checker::Checker;
 use crate::world::{MS, SECOND, Weather, World};
@@ -56,6 +56,10 @@ fn call(world: &mut World, index: usize, value: Option<&str>) -> Reply {
         Some(value) => node.put(key(), value.into(), Mode::Quorum, now),
         None => node.get(key(), Mode::Quorum, now),
     };
+    answer(world, index, request)
+}
+
+fn answer(world: &mut World, index: usize, request: RequestId) -> Reply {
     let mut events: Vec<(usize, Event)> = world.drain(index);
     loop {
         for event in events.drain(..) {
@@ -129,6 +133,52 @@ fn either_of_two_goes_on_alone_and_both_are_whole_again() {
         world.crash(other, true);
         put(&mut world, victim, "again");
         assert_eq!(read(&mut world, victim), "again");
+    }
+}
+
+/// Evicts a member; says how that ended.
+fn evict(world: &mut World, index: usize, id: NodeId) -> Reply {
+    let now = world.now_of(index);
+    let node = world.processes[index].node.as_mut().expect("it runs");
+    let request = node.evict(id, now);
+    answer(world, index, request)
+}
+
+#[test]
+fn one_that_is_lost_is_evicted() {
+    for seed in 0..30 {
+        let mut world = ring(seed);
+        let (lost, nobody) = (world.id(1), NodeId::from_bytes([7; 32]));
+        assert_eq!(
+            evict(&mut world, 0, lost),
+            Reply::Failed(RequestError::Answers)
+        );
+        assert_eq!(evict(&mut world, 0, nobody), Reply::Missing);
+        put(&mut world, 0, "both");
+        world.crash(1, seed % 2 == 0);
+        let third = world.add(Class::Durable, 0);
+        put(&mut world, 0, "alone");
+        // The one that is left may have started again meanwhile: it does
+        // nothing by itself, but it may be told.
+        if seed % 3 == 0 {
+            world.crash(0, true);
+            world.start(0);
+            pass(&mut world, 8 * SECOND);
+        }
+        assert_eq!(
+            evict(&mut world, third, lost),
+            Reply::Evicted,
+            "seed {seed}"
+        );
+        settle(&mut world);
+        assert_eq!(read(&mut world, third), "alone");
+        let copies = put(&mut world, third, "new");
+        assert_eq!(copies, Copies { have: 2, of: 2 }, "seed {seed}");
+        assert_eq!(evict(&mut world, 0, lost), Reply::Evicted);
+        // It joins as new.
+        world.start(1);
+        settle(&mut world);
+        assert_eq!(read(&mut world, 1), "new", "seed {seed}");
     }
 }
 

@@ -87,6 +87,15 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    pub(super) fn bad_id(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_id", message)
+    }
+
+    pub(super) fn no_such_member() -> Self {
+        let message = "this ring has no such member; GET /v1/ring lists those that live";
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
     pub(super) fn not_ready(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
     }
@@ -151,6 +160,7 @@ impl From<RequestError> for Refusal {
             RequestError::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             RequestError::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, "not_joined"),
+            RequestError::Answers => (StatusCode::CONFLICT, "still_answers"),
         };
         let mut refusal = Self::new(status, code, error.to_string());
         if let RequestError::Unavailable { missing } = error {

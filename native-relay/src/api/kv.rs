@@ -60,7 +60,7 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
         }
         Reply::Missing => Err(Refusal::not_found()),
         Reply::Failed(error) => Err(error.into()),
-        Reply::Written { .. } => Err(Refusal::internal()),
+        Reply::Written { .. } | Reply::Evicted => Err(Refusal::internal()),
     }
 }
 
@@ -91,7 +91,7 @@ fn written(reply: Reply) -> Result<Response, Refusal> {
             Ok(response)
         }
         Reply::Failed(error) => Err(error.into()),
-        Reply::Found { .. } | Reply::Missing => Err(Refusal::internal()),
+        Reply::Found { .. } | Reply::Missing | Reply::Evicted => Err(Refusal::internal()),
     }
 }
 

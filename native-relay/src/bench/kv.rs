@@ -214,7 +214,7 @@ impl Caller for HandleCaller {
         };
         match reply {
             Ok(Reply::Written { .. } | Reply::Found { .. }) => Ok(()),
-            Ok(Reply::Missing) => Err("missing".to_owned()),
+            Ok(Reply::Missing | Reply::Evicted) => Err("missing".to_owned()),
             Ok(Reply::Failed(error)) => Err(error.to_string()),
             Err(stopped) => Err(stopped.to_string()),
         }

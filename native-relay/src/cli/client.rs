@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use roundelay_core::NodeId;
 use roundelay_core::kvs::Key;
 use serde_json::Value;
 use ureq::http::{Request, Response};
@@ -98,6 +99,12 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let path = format!("/v1/kv/{}?mode={mode}", percent_encoded(key.as_str()));
         self.call(method, &path, value)
+    }
+
+    /// Gives a voter up for lost.
+    pub(super) fn evict(&self, id: &NodeId) -> Result<(), Failure> {
+        self.call("POST", &format!("/v1/evict/{id}"), None)?;
+        Ok(())
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Answer, Failure> {

@@ -71,6 +71,10 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
                 table::ring(&ring).into()
             })
         }
+        ClientCommand::Evict { id, node } => {
+            Client::new(&node)?.evict(&id)?;
+            Ok(Vec::new())
+        }
         ClientCommand::Id {
             data_dir,
             json,

@@ -88,6 +88,7 @@ impl Node {
                 Command::Status { reply } => drop(reply.send(self.status())),
                 Command::Ring { reply } => drop(reply.send(ring())),
                 Command::Locate { key, reply } => drop(reply.send(location(&key))),
+                Command::Evict { id: of, reply } => drop(reply.send(evicted(of))),
                 Command::Leave { reply } => drop(reply.send(())),
             }
         }
@@ -156,6 +157,15 @@ impl Node {
             },
             counters: BTreeMap::from([("frames_bad", 3)]),
         }
+    }
+}
+
+/// Of the members only one is gone: 8 answers, 9 is evicted.
+fn evicted(of: NodeId) -> Reply {
+    match of {
+        _ if of == id(8) => Reply::Failed(RequestError::Answers),
+        _ if of == id(9) => Reply::Evicted,
+        _ => Reply::Missing,
     }
 }
 

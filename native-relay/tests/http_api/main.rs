@@ -119,7 +119,22 @@ async fn bad_requests_are_told_what_is_bad() {
         ),
         ("GET /v1/list/bucket HTTP/1.1".into(), 501, "not_built"),
         ("GET /v1/watch/bucket/ HTTP/1.1".into(), 501, "not_built"),
-        ("POST /v1/evict/abc HTTP/1.1".into(), 501, "not_built"),
+        ("POST /v1/evict/abc HTTP/1.1".into(), 400, "bad_id"),
+        (
+            format!("POST /v1/evict/{}?now HTTP/1.1", fake::id(7)),
+            400,
+            "bad_query",
+        ),
+        (
+            format!("POST /v1/evict/{} HTTP/1.1", fake::id(7)),
+            404,
+            "not_found",
+        ),
+        (
+            format!("POST /v1/evict/{} HTTP/1.1", fake::id(8)),
+            409,
+            "still_answers",
+        ),
         ("GET /v1/nothing HTTP/1.1".into(), 404, "no_such_path"),
         ("GET /v1/kv HTTP/1.1".into(), 404, "no_such_path"),
         ("POST /v1/kv/a HTTP/1.1".into(), 405, "method_not_allowed"),
