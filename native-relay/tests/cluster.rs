@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
-use common::{DEADLINE, Ring, alone, http, keys, wait_until};
+use common::{DEADLINE, Member, Ring, alone, binary, http, keys, wait_until};
 
 #[test]
 fn members_share_keys_and_meet_directly() {
@@ -127,6 +128,82 @@ fn no_acknowledged_key_is_lost_by_kill_9() {
             let lost = keys::lost(member, KEYS);
             assert!(lost.is_empty(), "after kill -9 of {victims:?}: {lost:?}");
         }
+    }
+}
+
+#[test]
+fn a_ring_of_two_goes_on_with_one_and_takes_another_in() {
+    let _alone = alone();
+    let mut ring = Ring::start(1);
+    let lost = ring.members[1].status().unwrap()["id"].clone();
+    let lost = lost.as_str().unwrap();
+    let evict = |node: u16, exit: i32| {
+        let node = format!("http://127.0.0.1:{node}");
+        let mut command = Command::new(binary());
+        let output = command.args(["evict", lost, "--node", &node]).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{said}");
+        said
+    };
+    assert!(evict(ring.members[0].http, 1).contains("still answers"));
+    let copies = |node: &Member, value: &[u8]| {
+        let put = node.put("two/key", value);
+        (put.status == 204).then(|| put.header("roundelay-copies").to_owned())
+    };
+    assert_eq!(copies(&ring.members[0], b"both").as_deref(), Some("2/2"));
+    ring.members[1].kill_9();
+    wait_until("one to go on alone", DEADLINE, || {
+        copies(&ring.members[0], b"alone").as_deref() == Some("1/2")
+    });
+    let status = ring.members[0].status().unwrap();
+    assert_eq!(status["store"]["degraded"], 4096);
+    let relay = format!("http://127.0.0.1:{}", ring.listen);
+    ring.add("third", &["node", "--relay", &relay]);
+    let third = &ring.members[2];
+    wait_until("it to join", DEADLINE, || {
+        third.get("two/key").body == b"alone"
+    });
+    evict(third.http, 0);
+    wait_until("two copies", DEADLINE, || {
+        copies(third, b"new").as_deref() == Some("2/2")
+    });
+    ring.members[1].start();
+    ring.wait_whole();
+    assert_eq!(ring.members[1].get("two/key").body, b"new");
+    assert_eq!(
+        copies(&ring.members[1], b"whole").unwrap().split_once('/'),
+        Some(("2", "3"))
+    );
+}
+
+#[test]
+fn a_voter_that_is_killed_for_good_is_replaced() {
+    const KEYS: usize = 200;
+    let _alone = alone();
+    let mut ring = Ring::start(4);
+    keys::put_all(&ring, KEYS);
+    for victim in [1, 2] {
+        for member in ring.members.iter().filter(|one| one.process.is_some()) {
+            wait_until("all copies", DEADLINE, || member.is_whole());
+        }
+        let id = ring.members[victim].status().unwrap()["id"].clone();
+        ring.members[victim].kill_9();
+        for member in ring.members.iter().filter(|one| one.process.is_some()) {
+            wait_until("others to vote", DEADLINE, || {
+                let votes = |number: usize| {
+                    let key = keys::key(number);
+                    let answer = http("GET", member.http, &format!("/v1/locate/{key}"), b"");
+                    answer.json()["voters"].as_array().unwrap().contains(&id)
+                };
+                !(0..KEYS).any(votes)
+            });
+        }
+    }
+    for member in ring.members.iter().filter(|one| one.process.is_some()) {
+        wait_until("all copies", DEADLINE, || member.is_whole());
+        let lost = keys::lost(member, KEYS);
+        assert!(lost.is_empty(), "{lost:?}");
     }
 }
 
