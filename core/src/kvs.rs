@@ -28,6 +28,7 @@ mod peers;
 mod plan;
 mod pull;
 mod request;
+mod retire;
 mod slots;
 mod source;
 mod storage;
@@ -52,6 +53,7 @@ pub(crate) use self::peers::Living;
 use self::peers::Peers;
 use self::pull::Pulls;
 pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
+use self::retire::Retirements;
 use self::slots::SlotMap;
 use self::source::Fetches;
 use self::storage::Pending;
@@ -103,6 +105,7 @@ pub(crate) struct Kvs {
     fetches: Fetches,
     hand_overs: HandOvers,
     evictions: Evictions,
+    retirements: Retirements,
     pending: BTreeMap<u64, Pending>,
     /// Ids of store orders and of messages: never used twice by one epoch.
     next_id: u64,
@@ -131,6 +134,7 @@ impl Kvs {
             fetches: Fetches::default(),
             hand_overs: HandOvers::default(),
             evictions: Evictions::default(),
+            retirements: Retirements::default(),
             pending: BTreeMap::new(),
             // From the upper half, so that ids of two starts rarely meet.
             next_id: rng.next_u64() >> 1,
@@ -179,6 +183,7 @@ impl Kvs {
         for peer in &news.gone {
             self.pulls.on_gone(peer);
             self.copy_counts.on_gone(peer);
+            self.retirements.on_gone(peer);
             self.requeue_requests(peer, now);
         }
         if !news.is_empty() {
@@ -213,6 +218,7 @@ impl Kvs {
         self.on_mirror_timeout(now);
         self.on_hand_over_timeout(now);
         self.on_evict_timeout(now);
+        self.on_retire_timeout(now);
         self.settle(now);
     }
 
@@ -225,6 +231,7 @@ impl Kvs {
             self.copy_counts.poll_timeout(),
             self.hand_overs.poll_timeout(),
             self.evictions.poll_timeout(),
+            self.retirements.poll_timeout(),
         ]
         .into_iter()
         .flatten()

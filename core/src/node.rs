@@ -168,6 +168,23 @@ impl Node {
         joined
     }
 
+    /// Begins to leave: passes this node's votes and entries on to others, if
+    /// at least three other durable members can take them. Returns whether
+    /// there is something to wait for, until [`Node::is_retired`]; then call
+    /// [`Node::leave`].
+    pub fn retire(&mut self, now: Now) -> bool {
+        let begins = self.ring.id().is_some() && self.kvs.retire(now);
+        self.pump(now);
+        begins
+    }
+
+    /// Whether this node votes on nothing any more, and others hold all that
+    /// it held, after [`Node::retire`].
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.kvs.is_retired()
+    }
+
     /// Leaves the ring in good order: neighbours know at once. The node takes
     /// no further part; drain its outputs, then drop it.
     pub fn leave(&mut self, now: Now) {

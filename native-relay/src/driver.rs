@@ -9,7 +9,7 @@ mod leave;
 mod trouble;
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use roundelay_core::kvs::{Reply, RequestId};
 use roundelay_core::{Dial, Event, Input, Node, Output};
@@ -51,9 +51,14 @@ pub(crate) struct Driver {
     troubles: Troubles,
     clock: Clock,
     moment: Moment,
+    /// Who waits for the places of this node to be passed on, and until when.
+    retiring: Option<(Leaving, Instant)>,
     /// How the task ends, once somebody wants that.
     leaving: Option<Leaving>,
 }
+
+/// How long places may take to be passed on, of the 10 s that a process has.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The node shall leave: who asked is told when it is done, if anybody did.
 type Leaving = Option<oneshot::Sender<()>>;
@@ -70,6 +75,7 @@ impl Driver {
             troubles: Troubles::default(),
             moment: parts.clock.moment(),
             clock: parts.clock,
+            retiring: None,
             leaving: None,
         }
     }
@@ -77,10 +83,13 @@ impl Driver {
     /// Drives until the node leaves, or no [`Handle`](crate::handle::Handle)
     /// is left.
     pub(crate) async fn run(mut self) {
-        let sleep = tokio::time::sleep(std::time::Duration::ZERO);
+        let sleep = tokio::time::sleep(Duration::ZERO);
         let mut sleep = std::pin::pin!(sleep);
         loop {
-            let deadline = self.settle();
+            let mut deadline = self.settle();
+            if let Some(until) = self.retired_until() {
+                deadline = Some(deadline.map_or(until, |at| at.min(until)));
+            }
             if let Some(asked) = self.leaving.take() {
                 return self.leave(asked).await;
             }
@@ -291,7 +300,8 @@ impl Driver {
                 let request = self.node.evict(id, now);
                 self.waiting.insert(request, reply);
             }
-            Some(Command::Leave { reply }) => self.leaving = Some(Some(reply)),
+            Some(Command::Leave { reply }) => self.begin_to_leave(reply),
+            // No handle is left: nobody would wait.
             None => self.leaving = Some(None),
         }
     }

@@ -211,6 +211,7 @@ impl Kvs {
                     self.review(now);
                 }
             }
+            ViewMessage::Retire => self.on_retire(from, now),
             ViewMessage::Evict { id } => self.on_evict(id, now),
             ViewMessage::Chosen { views } => {
                 if self.learn_views(&views, now) {
@@ -360,7 +361,11 @@ impl Kvs {
                 self.pulls.forget(&peer);
             }
         }
-        self.hand_overs.review(now.mono);
+        if self.retirements.is_own() {
+            self.hurry_hand_over(now.mono);
+        } else {
+            self.hand_overs.review(now.mono);
+        }
         #[cfg(planted_bugs)]
         self.drop_before_taken();
         self.save_views(Vec::new());

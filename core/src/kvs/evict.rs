@@ -136,7 +136,7 @@ impl Kvs {
     }
 
     /// Whether a member votes on anything.
-    fn has_place(&self, id: &NodeId) -> bool {
+    pub(super) fn has_place(&self, id: &NodeId) -> bool {
         let mut runs = self.views.runs();
         runs.any(|(_, _, state)| state.view.voters.contains(id))
     }

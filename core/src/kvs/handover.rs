@@ -33,6 +33,8 @@ use crate::time::{Instant, Now};
 /// how often they are offered again.
 const SETTLE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(5);
+/// The same for a node that is about to leave.
+const HURRY: Duration = Duration::from_millis(200);
 /// For how long what was learnt is kept, in case that this node becomes a
 /// voter: as long as a change may take.
 const LEARNING: Duration = Duration::from_secs(20);
@@ -107,7 +109,12 @@ impl Kvs {
             .held()
             .filter(|slot| !self.holds(*slot))
             .collect();
-        let again = (!superfluous.is_empty()).then(|| now.mono + RETRY);
+        let pause = if self.retirements.is_own() {
+            HURRY
+        } else {
+            RETRY
+        };
+        let again = (!superfluous.is_empty()).then(|| now.mono + pause);
         let learnt = self.hand_overs.learning.values().map(|(_, until)| *until);
         self.hand_overs.review_at = again.into_iter().chain(learnt).min();
         for slot in superfluous {
@@ -117,10 +124,13 @@ impl Kvs {
                 by_voter.entry(*first).or_default().push(number, number);
             }
         }
-        self.hand_overs.offers.clear();
+        let mut before = core::mem::take(&mut self.hand_overs.offers);
         for (voter, slots) in by_voter {
-            let id = self.new_id();
             let sums = self.index.sums(&slots);
+            // The same offer keeps its number: the answer may be on its way.
+            let same = before.remove(&voter);
+            let same = same.filter(|offer| (&offer.slots, &offer.sums) == (&slots, &sums));
+            let id = same.map_or_else(|| self.new_id(), |offer| offer.id);
             let message = HandOver::Offer {
                 id,
                 slots: slots.clone(),
@@ -212,12 +222,23 @@ impl Kvs {
         }
     }
 
+    /// This node is about to leave: entries are offered at once.
+    pub(super) fn hurry_hand_over(&mut self, now: Instant) {
+        self.hand_overs.review_at = Some(now + HURRY);
+    }
+
     /// An entry came: it may have come late, for one who has no part in its
     /// slot any more.
     pub(super) fn review_slot(&mut self, slot: Slot, now: Instant) {
         if self.hand_overs.review_at.is_none() && !self.holds(slot) {
             self.hand_overs.review(now);
         }
+    }
+
+    /// Whether all that this node still holds was taken.
+    pub(super) fn has_given_all(&self) -> bool {
+        let dropping = &self.hand_overs.dropping;
+        self.index.held().all(|slot| dropping.contains(&slot))
     }
 
     /// Whether this node has a part in a slot, or may soon have one, as far as
@@ -227,6 +248,6 @@ impl Kvs {
         view.number == 0
             || view.voters.contains(&self.own)
             || self.mirrors.get(slot).contains(&self.own)
-            || self.hand_overs.is_learning(slot)
+            || (self.hand_overs.is_learning(slot) && !self.retirements.is_own())
     }
 }

@@ -167,6 +167,8 @@ pub(crate) enum ViewMessage {
     Known { views: Vec<SlotView>, answer: bool },
     /// Views that were just chosen.
     Chosen { views: Vec<SlotView> },
+    /// The sender will leave, and passes its places on.
+    Retire,
     /// A voter is given up for lost, by an operator.
     Evict { id: NodeId },
 }

@@ -130,7 +130,9 @@ impl Kvs {
 
     fn goal(&self, slot: Slot, view: &View, now: Instant) -> Goal {
         let start = slot.start();
-        let candidate = self.peers.next_durable(&start, &view.voters);
+        let mut others = view.voters.clone();
+        others.extend(self.retirements.others());
+        let candidate = self.peers.next_durable(&start, &others);
         let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         if view.voters.iter().filter(lives).count() < self.quorum(view) {
             return Goal::Stay;
@@ -143,6 +145,14 @@ impl Kvs {
         let Some(candidate) = candidate else {
             return Goal::Stay;
         };
+        let retires = |voter: &&NodeId| {
+            let own = **voter == self.own && self.retirements.is_own();
+            own || self.retirements.contains(voter)
+        };
+        if let Some(old) = view.voters.iter().find(retires) {
+            let (old, new) = (*old, candidate);
+            return Goal::Swap { old, new };
+        }
         if view.voters.len() < VOTER_COUNT_MAX {
             return Goal::Add(candidate);
         }

@@ -193,6 +193,9 @@ impl Kvs {
     /// This node is to become a voter: it fills itself from the leader.
     pub(super) fn learn_slots(&mut self, from: NodeId, change: u64, slots: SlotSet, now: Now) {
         let purpose = Purpose::Learn { change };
+        if self.retirements.is_own() {
+            return;
+        }
         if slots.is_valid() && !self.pulls.is_under_way(&from, &slots, &purpose) {
             self.hand_overs.learn(from, slots.clone(), now.mono);
             self.pulls.waiting.push_front((from, slots, purpose));

@@ -29,6 +29,9 @@ pub struct Checker {
     /// When a disk was lost: an acknowledgement that was on its way then may
     /// arrive to find one copy fewer.
     pub disk_lost_at: Option<u64>,
+    /// How many passed their places on in time, and how many did not.
+    pub retired: u64,
+    pub not_retired: u64,
     /// How many of each process's removals were looked at.
     removals: BTreeMap<usize, usize>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use roundelay_core::Node;
 use roundelay_core::kvs::Key;
 use roundelay_core::status::Class;
 
@@ -27,6 +28,8 @@ pub enum Faults {
 /// Durable nodes that live at most, and at least, while they come and go.
 const DURABLE_MAX: usize = 7;
 const DURABLE_MIN: usize = 3;
+/// How long one may take to pass its places on.
+const RETIRE: u64 = 8 * SECOND;
 
 /// Breaks things, one after another.
 pub struct Breaker {
@@ -34,6 +37,8 @@ pub struct Breaker {
     next_at: u64,
     down: Vec<(usize, u64)>,
     heal_at: Option<u64>,
+    /// Who passes its places on before it leaves, and until when.
+    retiring: Option<(usize, u64)>,
     pages_max: usize,
     random: Random,
 }
@@ -46,6 +51,7 @@ impl Breaker {
             next_at: first_at,
             down,
             heal_at: None,
+            retiring: None,
             pages_max,
             random,
         }
@@ -53,7 +59,7 @@ impl Breaker {
 
     /// Whether everything that was broken is mended.
     pub fn is_idle(&self) -> bool {
-        self.down.is_empty() && self.heal_at.is_none()
+        self.down.is_empty() && self.heal_at.is_none() && self.retiring.is_none()
     }
 
     /// Does what is due.
@@ -64,6 +70,17 @@ impl Breaker {
                 self.next_at = self.next_at.max(world.now + SECOND);
             } else {
                 self.down.push((index, at));
+            }
+        }
+        if let Some((index, until)) = self.retiring {
+            let node = world.processes[index].node.as_ref();
+            let retired = node.is_some_and(Node::is_retired);
+            if retired || until <= world.now {
+                self.retiring = None;
+                checker.retired += u64::from(retired);
+                checker.not_retired += u64::from(!retired);
+                workload.on_crash(index, checker);
+                world.leave(index);
             }
         }
         if self.heal_at.is_some_and(|at| at <= world.now) {
@@ -109,8 +126,12 @@ impl Breaker {
         let may_go = durable.len() > DURABLE_MIN && index > 0;
         match self.random.below(6) {
             0 if may_go => {
-                workload.on_crash(index, checker);
-                world.leave(index);
+                if world.retire(index) {
+                    self.retiring = Some((index, world.now + RETIRE));
+                } else {
+                    workload.on_crash(index, checker);
+                    world.leave(index);
+                }
             }
             1 if may_go => {
                 workload.on_crash(index, checker);

@@ -242,6 +242,16 @@ impl World {
         self.offers.retain(|_, (own, _)| *own != index);
     }
 
+    /// A durable node begins to leave. Returns whether it passes places on.
+    pub fn retire(&mut self, index: usize) -> bool {
+        let now = self.now_of(index);
+        let node = self.processes[index].node.as_mut();
+        let begins = node.is_some_and(|node| node.retire(now));
+        self.log(|| format!("retire p{index}: {begins}"));
+        let _ = self.drain(index);
+        begins
+    }
+
     /// A page closes, and says so.
     pub fn leave(&mut self, index: usize) {
         let now = self.now_of(index);
