@@ -208,6 +208,33 @@ fn a_voter_that_is_killed_for_good_is_replaced() {
 }
 
 #[test]
+fn a_node_that_is_told_to_stop_passes_its_places_on() {
+    const KEYS: usize = 200;
+    let _alone = alone();
+    let mut ring = Ring::start(3);
+    keys::put_all(&ring, KEYS);
+    for member in &ring.members {
+        wait_until("all copies", DEADLINE, || member.is_whole());
+    }
+    let id = ring.members[1].status().unwrap()["id"].clone();
+    let process = ring.members[1].process();
+    process.terminate();
+    let status = process.ended(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{}", process.said());
+    // Nobody has to wait for anything: three hold everything already.
+    for member in [0, 2, 3].map(|index| &ring.members[index]) {
+        for number in 0..KEYS {
+            let key = keys::key(number);
+            let located = http("GET", member.http, &format!("/v1/locate/{key}"), b"").json();
+            let voters = located["voters"].as_array().unwrap();
+            assert!(voters.len() == 3 && !voters.contains(&id), "{located}");
+        }
+        let lost = keys::lost(member, KEYS);
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+}
+
+#[test]
 fn sigterm_ends_every_member_with_0() {
     let _alone = alone();
     let mut ring = Ring::start(2);

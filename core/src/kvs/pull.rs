@@ -61,7 +61,7 @@ struct Pulling {
 
 /// What a pull is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// To hold what a fellow holds.
     CatchUp,
     /// To become a voter soon.
@@ -414,18 +414,32 @@ impl Kvs {
         }
     }
 
+    /// Nothing is missing; but some of it may be on its way to the disk, as a
+    /// vote: all that was ordered so far is awaited before anything is said.
     fn end_pull(&mut self, id: u64, now: Now) {
-        let Some(pulling) = self.pulls.active.remove(&id) else {
-            return;
-        };
+        if let Some(pulling) = self.pulls.active.remove(&id) {
+            let (source, slots) = (pulling.source, pulling.slots);
+            let purpose = pulling.purpose;
+            let pending = Pending::PullEnd {
+                source,
+                slots,
+                purpose,
+            };
+            self.store(StoreOp::Commit(Vec::new()), pending);
+            self.start_pulls(now.mono);
+        }
+    }
+
+    /// All that a pull brought is durable.
+    pub(super) fn on_pull_end(
+        &mut self,
+        source: NodeId,
+        slots: SlotSet,
+        purpose: &Purpose,
+        now: Now,
+    ) {
         self.counters.add("pulls_done");
-        let Pulling {
-            source,
-            slots,
-            purpose,
-            ..
-        } = pulling;
-        match purpose {
+        match *purpose {
             Purpose::Learn { change } => {
                 let message = Message::View(ViewMessage::Learned { change });
                 self.send(source, Lane::Control, message);
@@ -441,7 +455,6 @@ impl Kvs {
                 self.send(source, Lane::Repair, message);
             }
         }
-        self.start_pulls(now.mono);
     }
 
     fn fill_from(&self, state: &SlotState) -> (Vec<NodeId>, usize) {

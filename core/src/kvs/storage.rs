@@ -6,6 +6,8 @@ use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, ViewMessage, Vote, VoteError};
+use super::pull::Purpose;
+use super::slots::SlotSet;
 use super::version::Version;
 use super::view::SlotState;
 use super::{Kvs, KvsAction};
@@ -33,6 +35,12 @@ pub(super) enum Pending {
     },
     /// A batch of entries that were pulled.
     Pulled { pull: u64, placed: Vec<Placed> },
+    /// All that was ordered before a pull ended.
+    PullEnd {
+        source: NodeId,
+        slots: SlotSet,
+        purpose: Purpose,
+    },
     /// Entries that were handed over.
     Dropped,
     /// Views; these messages may be sent now.
@@ -90,6 +98,15 @@ impl Kvs {
                     placed.into_iter().for_each(|placed| self.take_back(placed));
                 }
                 self.on_pulled_kept(pull, result.is_ok(), now);
+            }
+            Pending::PullEnd {
+                source,
+                slots,
+                purpose,
+            } => {
+                if result.is_ok() {
+                    self.on_pull_end(source, slots, &purpose, now);
+                }
             }
             Pending::Dropped => self.on_dropped(),
             Pending::Views(messages) => {
