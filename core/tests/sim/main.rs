@@ -13,6 +13,7 @@ mod disk;
 mod fault;
 #[cfg(not(planted_bugs))]
 mod pair;
+mod parting;
 mod random;
 mod scenario;
 #[cfg(not(planted_bugs))]

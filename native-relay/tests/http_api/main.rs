@@ -4,6 +4,7 @@ mod fake;
 
 use fake::{Client, DEADLINE, Node};
 use roundelay::api::{Options, Token};
+use roundelay_core::NodeId;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -119,22 +120,6 @@ async fn bad_requests_are_told_what_is_bad() {
         ),
         ("GET /v1/list/bucket HTTP/1.1".into(), 501, "not_built"),
         ("GET /v1/watch/bucket/ HTTP/1.1".into(), 501, "not_built"),
-        ("POST /v1/evict/abc HTTP/1.1".into(), 400, "bad_id"),
-        (
-            format!("POST /v1/evict/{}?now HTTP/1.1", fake::id(7)),
-            400,
-            "bad_query",
-        ),
-        (
-            format!("POST /v1/evict/{} HTTP/1.1", fake::id(7)),
-            404,
-            "not_found",
-        ),
-        (
-            format!("POST /v1/evict/{} HTTP/1.1", fake::id(8)),
-            409,
-            "still_answers",
-        ),
         ("GET /v1/nothing HTTP/1.1".into(), 404, "no_such_path"),
         ("GET /v1/kv HTTP/1.1".into(), 404, "no_such_path"),
         ("POST /v1/kv/a HTTP/1.1".into(), 405, "method_not_allowed"),
@@ -159,6 +144,30 @@ async fn bad_requests_are_told_what_is_bad() {
             .all(|method| allow.contains(method)),
         "{allow}"
     );
+}
+
+#[tokio::test]
+async fn only_a_member_that_is_gone_is_evicted() {
+    let client = Node::start(Options::default()).await;
+    let evict = |id: NodeId| format!("POST /v1/evict/{id} HTTP/1.1");
+    for (head, status, code) in [
+        ("POST /v1/evict/abc HTTP/1.1".into(), 400, "bad_id"),
+        (
+            evict(fake::id(7)).replace(" HTTP", "?now HTTP"),
+            400,
+            "bad_query",
+        ),
+        (evict(fake::id(7)), 404, "not_found"),
+        (evict(fake::id(8)), 409, "still_answers"),
+    ] {
+        let answer = client.request(&head, b"").await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{head}"
+        );
+    }
+    assert_eq!(status(&client, &evict(fake::id(9)), b"").await, 204);
 }
 
 #[tokio::test]
