@@ -72,7 +72,7 @@ impl Kvs {
             if !self.views.serves(&state) {
                 continue;
             }
-            for slot in (first..=last).filter_map(Slot::new) {
+            for slot in self.turns(first, last) {
                 match self.goal(slot, &state.view, now) {
                     Goal::Stay => {}
                     Goal::Later(at) => {
@@ -85,6 +85,19 @@ impl Kvs {
             }
         }
         Err(look_at)
+    }
+
+    /// The slots of a run at which the order of members clockwise may change:
+    /// its first, and those after a member's own. Between two of them every
+    /// slot has the same goal.
+    fn turns(&self, first: u16, last: u16) -> Vec<Slot> {
+        let members = self.peers.alive().chain([self.own]);
+        let after = members.map(|id| Slot::of(&id).next());
+        let within = after.filter(|slot| (first..=last).contains(&slot.number()));
+        let mut turns: Vec<Slot> = within.chain(Slot::new(first)).collect();
+        turns.sort_unstable();
+        turns.dedup();
+        turns
     }
 
     fn leads(&self, state: &SlotState) -> bool {
@@ -180,5 +193,50 @@ impl Kvs {
     pub(super) fn is_level(&self, view: &View) -> bool {
         let mut others = view.voters.iter().filter(|voter| **voter != self.own);
         others.all(|voter| self.peers.is_alive(voter) && self.peers.has_caught_up(voter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use super::*;
+    use crate::identity::{Facts, Identity};
+    use crate::kvs::key::SLOT_COUNT;
+    use crate::kvs::peers::Living;
+    use crate::rng::Rng;
+    use crate::status::Class;
+    use crate::time::Now;
+
+    #[test]
+    fn members_come_in_one_order_between_two_turns() {
+        let facts = Facts {
+            epoch: 1,
+            class: Class::Durable,
+            name: alloc::string::String::new(),
+        };
+        let id = |seed: u8| Identity::from_seed(&[seed; 32]).id();
+        let mut kvs = Kvs::new(id(0), Class::Durable, Rng::from_seed([5; 32]));
+        let alive: BTreeMap<NodeId, Living> =
+            (1..20).map(|seed| (id(seed), Living::of(&facts))).collect();
+        let now = Now {
+            mono: Instant::from_micros(0),
+            unix_ms: 0,
+        };
+        kvs.set_members(alive, now);
+        let turns = kvs.turns(0, SLOT_COUNT - 1);
+        assert!(turns.len() <= 21);
+        let order = |slot: Slot| {
+            let mut members: Vec<NodeId> = kvs.peers.alive().chain([kvs.own]).collect();
+            members.sort_by_key(|id| slot.start().distance_to(id));
+            members
+        };
+        let mut last = None;
+        for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
+            if turns.contains(&slot) {
+                last = Some(order(slot));
+            }
+            assert_eq!(last, Some(order(slot)), "{slot:?}");
+        }
     }
 }

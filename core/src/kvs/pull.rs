@@ -24,7 +24,8 @@ use crate::time::{Instant, Now};
 
 /// Pulls under way at once; further ones wait.
 const PULL_COUNT_MAX: usize = 4;
-/// Offers are taken up while no more than so many pulls wait: they come again.
+/// Offers and lessons are taken up while no more than so many pulls wait: they
+/// come again.
 const WAITING_COUNT_MAX: usize = 64;
 /// How often a question is repeated before the pull is given up.
 const TRY_COUNT_MAX: u32 = 6;
@@ -193,7 +194,8 @@ impl Kvs {
     /// This node is to become a voter: it fills itself from the leader.
     pub(super) fn learn_slots(&mut self, from: NodeId, change: u64, slots: SlotSet, now: Now) {
         let purpose = Purpose::Learn { change };
-        if self.retirements.is_own() {
+        let has_room = self.pulls.waiting.len() < WAITING_COUNT_MAX;
+        if self.retirements.is_own() || !has_room {
             return;
         }
         if slots.is_valid() && !self.pulls.is_under_way(&from, &slots, &purpose) {
