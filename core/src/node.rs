@@ -178,8 +178,9 @@ impl Node {
         begins
     }
 
-    /// Whether this node votes on nothing any more, and others hold all that
-    /// it held, after [`Node::retire`].
+    /// Whether there is nothing more to wait for after [`Node::retire`]: this
+    /// node votes on nothing any more, and others hold all that it held; or
+    /// too few others are left.
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.kvs.is_retired()

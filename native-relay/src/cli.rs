@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod config_file;
+mod picture;
 mod serving;
 mod table;
 
@@ -137,7 +138,7 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeFlags,
     },
-    /// Show the members of the ring, one a line.
+    /// Draw the ring, and list its members, one a line.
     Ring {
         /// Print JSON.
         #[arg(long)]

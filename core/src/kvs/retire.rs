@@ -52,9 +52,7 @@ impl Kvs {
     /// Begins to pass this node's places on, if there are enough others to
     /// take them. Returns whether it does.
     pub(crate) fn retire(&mut self, now: Now) -> bool {
-        let leaving = self.retirements.others.len();
-        let stay = self.peers.durable_count().saturating_sub(leaving);
-        if stay < VOTER_COUNT_MAX || !self.has_place(&self.own) {
+        if !self.has_heirs() || !self.has_place(&self.own) {
             return false;
         }
         self.retirements.own = Some(now.mono);
@@ -63,9 +61,17 @@ impl Kvs {
         true
     }
 
-    /// Whether all places are passed on, and all entries taken.
+    /// Whether all places are passed on, and all entries taken; or too few are
+    /// left to take them, as when all members are told to stop at once.
     pub(crate) fn is_retired(&self) -> bool {
-        self.retirements.is_own() && !self.has_place(&self.own) && self.has_given_all()
+        let done = !self.has_place(&self.own) && self.has_given_all();
+        self.retirements.is_own() && (done || !self.has_heirs())
+    }
+
+    /// Whether as many durable members stay as a view has voters.
+    fn has_heirs(&self) -> bool {
+        let leaving = self.retirements.others.len();
+        self.peers.durable_count().saturating_sub(leaving) >= VOTER_COUNT_MAX
     }
 
     pub(super) fn on_retire(&mut self, from: NodeId, now: Now) {

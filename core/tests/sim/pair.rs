@@ -1,4 +1,5 @@
-//! Two durable nodes: either goes on without the other.
+//! Few durable nodes: either of two goes on without the other, one that is lost
+//! is evicted, and those that stop together wait for nobody.
 
 use roundelay_core::kvs::{Copies, Key, Mode, Reply, RequestError, RequestId};
 use roundelay_core::status::Class;
@@ -197,5 +198,29 @@ fn one_that_started_again_does_not_go_on_alone() {
         world.start(0);
         settle(&mut world);
         assert_eq!(read(&mut world, 1), "alone", "seed {seed}");
+    }
+}
+
+/// As many members as are left have no heirs: they stay voters, and go at once.
+#[test]
+fn members_that_stop_together_wait_for_nobody() {
+    for seed in 0..10 {
+        let mut world = ring(seed);
+        for _ in 2..6 {
+            world.add(Class::Durable, 0);
+        }
+        settle(&mut world);
+        // Until votes moved to all of them.
+        pass(&mut world, 30 * SECOND);
+        for index in 0..6 {
+            assert!(world.retire(index), "seed {seed}: p{index}");
+        }
+        pass(&mut world, SECOND);
+        let waits = world.alive().find(|(_, node)| !node.is_retired());
+        assert!(
+            waits.is_none(),
+            "seed {seed}: p{:?}",
+            waits.map(|(index, _)| index)
+        );
     }
 }

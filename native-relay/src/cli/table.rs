@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
+use roundelay_core::NodeId;
 use serde_json::Value;
+
+use super::picture;
 
 /// A node's status, a line for each matter.
 pub(super) fn status(status: &Value) -> String {
@@ -59,12 +62,21 @@ pub(super) fn status(status: &Value) -> String {
     out
 }
 
-/// The members of a ring, a line for each.
+/// The ring as a picture, then its members, a line for each.
 pub(super) fn ring(ring: &Value) -> String {
-    let mut out = String::new();
-    for member in list(&ring["members"]) {
+    let ids = list(&ring["members"]).filter_map(|member| member["id"].as_str()?.parse().ok());
+    let ids: Vec<NodeId> = ids.collect();
+    let middle = match ids.len() {
+        0 => "in no ring".to_owned(),
+        1 => "1 member".to_owned(),
+        count => format!("{count} members"),
+    };
+    let mut out = picture::draw(&ids, &middle);
+    out.push('\n');
+    for (place, member) in list(&ring["members"]).enumerate() {
         let [id, class, state, name] = ["id", "class", "state", "name"].map(|of| text(&member[of]));
-        let line = format!("{id}  {class:9}  {state:7}  {name}");
+        let label = picture::label(place);
+        let line = format!("{label}  {id}  {class:9}  {state:7}  {name}");
         out.push_str(line.trim_end());
         out.push('\n');
     }
@@ -128,8 +140,11 @@ mod tests {
             { "id": "aaaa", "name": "evil\u{1b}[2J", "class": "durable", "state": "alive" },
             { "id": "bbbb", "name": "", "class": "transient", "state": "suspect" },
         ]});
-        let expected = "aaaa  durable    alive    evil\u{fffd}[2J\nbbbb  transient  suspect\n";
-        assert_eq!(super::ring(&ring), expected);
+        let expected =
+            "\n\n1  aaaa  durable    alive    evil\u{fffd}[2J\n2  bbbb  transient  suspect\n";
+        let said = super::ring(&ring);
+        assert!(said.ends_with(expected), "{said}");
+        assert!(!said.contains('\u{1b}'));
     }
 
     #[test]
