@@ -18,7 +18,7 @@ use core::time::Duration;
 
 use super::Kvs;
 use super::message::{Message, Proposal, ViewMessage};
-use super::plan::Plan;
+use super::plan::{FINISH_AFTER, Plan};
 use super::slots::SlotSet;
 use super::view::{Ballot, SlotView, View};
 use crate::event::Lane;
@@ -38,6 +38,8 @@ pub(super) struct Changes {
     active: Option<Change>,
     /// When to look for something to change.
     pub(super) review_at: Option<Instant>,
+    /// Since when a view was accepted here whose end is not known.
+    pub(super) sealed_at: Option<Instant>,
     round: u32,
 }
 
@@ -187,6 +189,9 @@ impl Kvs {
                     Err(promised) => ViewMessage::Rejected { change, promised },
                 };
                 self.save_views([(from, answer)].into());
+                let look_at = now.mono + FINISH_AFTER;
+                let before = self.changes.review_at.unwrap_or(look_at);
+                self.changes.review_at = Some(before.min(look_at));
             }
             ViewMessage::Accepted { change, ballot } => {
                 self.on_accepted(from, (change, ballot), now);
@@ -311,10 +316,8 @@ impl Kvs {
         let Some(change) = &self.changes.active else {
             return;
         };
-        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
-        let votes = change.view.voters.iter().filter(lives).count();
         let teaches_one = |id: &NodeId| matches!(&change.phase, Phase::Learning(to) if to == id);
-        if votes < self.quorum(&change.view) || gone.iter().any(teaches_one) {
+        if !self.has_quorum(&change.view) || gone.iter().any(teaches_one) {
             self.counters.add("view_changes_failed");
             self.end_change(PAUSE, now);
         }

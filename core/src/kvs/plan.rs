@@ -20,6 +20,8 @@ const REPLACE_AFTER: Duration = Duration::from_secs(4);
 /// How long a member lives before votes move to it. Whoever comes and goes
 /// moves none.
 const MOVE_AFTER: Duration = Duration::from_secs(10);
+/// How long a voter waits for the end of a change that another leads.
+pub(super) const FINISH_AFTER: Duration = Duration::from_secs(3);
 /// When to look again at slots that lack copies: first they are made whole.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -59,16 +61,11 @@ impl Kvs {
             .collect();
         let voters = runs.iter().flat_map(|(_, _, state)| &state.view.voters);
         self.peers.note_absent(voters, now);
-        let mut look_at: Option<Instant> = None;
+        let mut look_at = match self.plan_unfinished(now) {
+            Ok(plan) => return Ok(plan),
+            Err(look_at) => look_at,
+        };
         for (first, last, state) in runs {
-            if let Some((_, next)) = &state.accepted {
-                return Ok(Plan {
-                    slots: self.views.slots_where(|other| *other == state),
-                    next: next.clone(),
-                    candidate: None,
-                    state,
-                });
-            }
             if !self.views.serves(&state) {
                 continue;
             }
@@ -85,6 +82,36 @@ impl Kvs {
             }
         }
         Err(look_at)
+    }
+
+    /// A change that was accepted here, and whose end is not known: whoever led
+    /// it may be gone, or have given it up. Its leader finishes it at once, any
+    /// other voter after a while: the first live voter may know nothing of it.
+    fn plan_unfinished(&mut self, now: Instant) -> Result<Plan, Option<Instant>> {
+        let sealed = self.views.runs().find(|(_, _, state)| {
+            self.views.votes(state) && state.accepted.is_some() && self.has_quorum(&state.view)
+        });
+        let Some((_, _, state)) = sealed else {
+            self.changes.sealed_at = None;
+            return Err(None);
+        };
+        let state = state.clone();
+        let sealed_at = *self.changes.sealed_at.get_or_insert(now);
+        match &state.accepted {
+            Some((_, next)) if self.leads(&state) || sealed_at + FINISH_AFTER <= now => Ok(Plan {
+                slots: self.views.slots_where(|other| *other == state),
+                next: next.clone(),
+                candidate: None,
+                state,
+            }),
+            _ => Err(Some(sealed_at + FINISH_AFTER)),
+        }
+    }
+
+    /// Whether enough voters of a view live to choose the next one.
+    pub(super) fn has_quorum(&self, view: &View) -> bool {
+        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
+        view.voters.iter().filter(lives).count() >= self.quorum(view)
     }
 
     /// The slots of a run at which the order of members clockwise may change:
@@ -146,10 +173,10 @@ impl Kvs {
         let mut others = view.voters.clone();
         others.extend(self.retirements.others());
         let candidate = self.peers.next_durable(&start, &others);
-        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
-        if view.voters.iter().filter(lives).count() < self.quorum(view) {
+        if !self.has_quorum(view) {
             return Goal::Stay;
         }
+        let lives = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         let mut given_up = view.voters.iter();
         if let Some(old) = given_up.find(|voter| self.evictions.has_given_up(voter)) {
             let swap = |new| Goal::Swap { old: *old, new };

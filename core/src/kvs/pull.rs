@@ -31,6 +31,8 @@ const WAITING_COUNT_MAX: usize = 64;
 const TRY_COUNT_MAX: u32 = 6;
 /// How often what is still missing is looked for.
 const REVIEW: Duration = Duration::from_millis(700);
+/// How long storage may take.
+const STORAGE: Duration = Duration::from_secs(60);
 /// Keys fetched with one question.
 const FETCH_COUNT_MAX: usize = 128;
 
@@ -62,7 +64,7 @@ struct Pulling {
 
 /// What a pull is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+enum Purpose {
     /// To hold what a fellow holds.
     CatchUp,
     /// To become a voter soon.
@@ -79,6 +81,7 @@ enum Step {
     Listing { slot: u16, after: Option<Key> },
     Fetching,
     Keeping,
+    Ending,
 }
 
 impl Pulls {
@@ -268,7 +271,7 @@ impl Kvs {
                     .cloned()
                     .collect(),
             },
-            Step::Keeping => return,
+            Step::Keeping | Step::Ending => return,
         };
         self.send(source, Lane::Repair, Message::Pull(message));
     }
@@ -291,7 +294,7 @@ impl Kvs {
                 pulling.step = step;
                 self.ask_pull(id, now.mono);
             }
-            None => self.end_pull(id, now),
+            None => self.await_orders(id, now),
         }
     }
 
@@ -395,7 +398,7 @@ impl Kvs {
             return self.go_on(id, None, now);
         }
         pulling.step = Step::Keeping;
-        pulling.resend_at = now.mono + Duration::from_secs(60);
+        pulling.resend_at = now.mono + STORAGE;
         let source = pulling.source;
         let slots: Vec<Slot> = placed.iter().map(|placed| placed.key.slot()).collect();
         for slot in &slots {
@@ -418,30 +421,28 @@ impl Kvs {
 
     /// Nothing is missing; but some of it may be on its way to the disk, as a
     /// vote: all that was ordered so far is awaited before anything is said.
-    fn end_pull(&mut self, id: u64, now: Now) {
-        if let Some(pulling) = self.pulls.active.remove(&id) {
-            let (source, slots) = (pulling.source, pulling.slots);
-            let purpose = pulling.purpose;
-            let pending = Pending::PullEnd {
-                source,
-                slots,
-                purpose,
-            };
+    fn await_orders(&mut self, id: u64, now: Now) {
+        if let Some(pulling) = self.pulls.active.get_mut(&id) {
+            pulling.step = Step::Ending;
+            pulling.resend_at = now.mono + STORAGE;
+            let pending = Pending::PullEnd { pull: id };
             self.store(StoreOp::Commit(Vec::new()), pending);
-            self.start_pulls(now.mono);
         }
     }
 
-    /// All that a pull brought is durable.
-    pub(super) fn on_pull_end(
-        &mut self,
-        source: NodeId,
-        slots: SlotSet,
-        purpose: &Purpose,
-        now: Now,
-    ) {
+    /// All that a pull brought is durable, or that is not known.
+    pub(super) fn end_pull(&mut self, id: u64, durable: bool, now: Now) {
+        let Some(pulling) = self.pulls.active.remove(&id).filter(|_| durable) else {
+            return;
+        };
         self.counters.add("pulls_done");
-        match *purpose {
+        let Pulling {
+            source,
+            slots,
+            purpose,
+            ..
+        } = pulling;
+        match purpose {
             Purpose::Learn { change } => {
                 let message = Message::View(ViewMessage::Learned { change });
                 self.send(source, Lane::Control, message);
@@ -457,6 +458,7 @@ impl Kvs {
                 self.send(source, Lane::Repair, message);
             }
         }
+        self.start_pulls(now.mono);
     }
 
     fn fill_from(&self, state: &SlotState) -> (Vec<NodeId>, usize) {

@@ -6,8 +6,6 @@ use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, ViewMessage, Vote, VoteError};
-use super::pull::Purpose;
-use super::slots::SlotSet;
 use super::version::Version;
 use super::view::SlotState;
 use super::{Kvs, KvsAction};
@@ -36,11 +34,7 @@ pub(super) enum Pending {
     /// A batch of entries that were pulled.
     Pulled { pull: u64, placed: Vec<Placed> },
     /// All that was ordered before a pull ended.
-    PullEnd {
-        source: NodeId,
-        slots: SlotSet,
-        purpose: Purpose,
-    },
+    PullEnd { pull: u64 },
     /// Entries that were handed over.
     Dropped,
     /// Views; these messages may be sent now.
@@ -99,15 +93,7 @@ impl Kvs {
                 }
                 self.on_pulled_kept(pull, result.is_ok(), now);
             }
-            Pending::PullEnd {
-                source,
-                slots,
-                purpose,
-            } => {
-                if result.is_ok() {
-                    self.on_pull_end(source, slots, &purpose, now);
-                }
-            }
+            Pending::PullEnd { pull } => self.end_pull(pull, result.is_ok(), now),
             Pending::Dropped => self.on_dropped(),
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
