@@ -256,11 +256,6 @@ impl Ring {
         for (peer, count) in due {
             self.asked.remove(&peer);
             if !self.members.is_alive(&peer) {
-                // An answer that was long on its way may have made it the
-                // successor since.
-                if self.successors.remove(&peer) {
-                    self.changed(now);
-                }
                 continue;
             }
             if count < ASK_COUNT_MAX {
@@ -345,7 +340,7 @@ impl Ring {
         let len = list_len(self.members.alive().count() + 1);
         let members = &self.members;
         self.successors
-            .adopt(head, tail, len, |id| *id == head || members.is_alive(id))
+            .adopt(head, tail, len, |id| members.is_alive(id))
     }
 
     fn drop_neighbour(&mut self, id: &NodeId) {

@@ -110,6 +110,11 @@ impl Ring {
         let Some(ring) = self.id else {
             return;
         };
+        // An answer may be long on its way: one that is held for dead by now
+        // denies that first.
+        if !self.members.is_alive(&peer) {
+            return;
+        }
         let head = self.successors.head();
         let nearer = head.is_none_or(|head| peer.is_between(&self.own_id, &head));
         if head != Some(peer) && !nearer {
@@ -140,6 +145,9 @@ impl Ring {
     fn on_notify(&mut self, peer: NodeId, now: Instant) {
         #[cfg(planted_bugs)]
         if crate::planted::is("no_rectify") {
+            return;
+        }
+        if !self.members.is_alive(&peer) {
             return;
         }
         let old = self.predecessor;
