@@ -24,6 +24,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use self::circuit::Circuits;
 use self::direct::{DirectEvent, Directs};
@@ -44,6 +45,8 @@ use crate::trouble::{Trouble, TroubleKind};
 /// Peers of which a node keeps a record. Beyond it the ones without a path
 /// that were heard of longest ago are forgotten.
 const PEER_COUNT_MAX: usize = 4096;
+/// How long a direct link may be silent while its peer answers by a relay.
+const DIRECT_SILENCE: Duration = Duration::from_secs(4);
 
 /// What this node is, as every part of this layer needs it.
 #[derive(Debug)]
@@ -179,7 +182,7 @@ impl Links {
     }
 
     /// Round-trip time-out of a peer, for those who wait for its answers.
-    pub(crate) fn timeout(&self, peer: &NodeId) -> core::time::Duration {
+    pub(crate) fn timeout(&self, peer: &NodeId) -> Duration {
         self.peers.get(peer).map_or_else(
             || crate::rtt::Rtt::default().timeout(),
             |peer| peer.rtt.timeout(),
@@ -213,16 +216,24 @@ impl Links {
         frame: Vec<u8>,
         now: Now,
     ) -> Result<(), SendError> {
-        let kind = if self.directs.link(to).is_some() {
-            LinkKind::Direct
-        } else {
-            LinkKind::Relay
+        let Some(link) = self.directs.link(to) else {
+            return self.send_relayed(to, lane, frame, now);
         };
         if let Some(peer) = self.peers.get_mut(to) {
-            peer.traffic(kind).sent += frame.len() as u64;
+            peer.traffic(LinkKind::Direct).sent += frame.len() as u64;
         }
-        if let Some(link) = self.directs.link(to) {
-            return self.push(link, lane, frame);
+        self.push(link, lane, frame)
+    }
+
+    fn send_relayed(
+        &mut self,
+        to: &NodeId,
+        lane: Lane,
+        frame: Vec<u8>,
+        now: Now,
+    ) -> Result<(), SendError> {
+        if let Some(peer) = self.peers.get_mut(to) {
+            peer.traffic(LinkKind::Relay).sent += frame.len() as u64;
         }
         if self.circuits.has(to) {
             let sent = self.circuits.send(to, lane, frame, now.mono);
@@ -393,10 +404,31 @@ impl Links {
     fn ping(&mut self, to: &NodeId, now: Now) {
         let [a, b, c, d, ..] = self.me.rng.next_u64().to_be_bytes();
         let nonce = u32::from_be_bytes([a, b, c, d]);
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.ping_sent(nonce, now.mono);
+        let again = self
+            .peers
+            .get_mut(to)
+            .is_some_and(|peer| peer.ping_sent(nonce, now.mono) > 1);
+        let ping = Frame::Ping { nonce }.encode(&[]);
+        if again && self.directs.link(to).is_some() {
+            // A direct link is silent for a second when a datagram is lost
+            // (the shortest time-out of SCTP, RFC 9260, 16): asked by the
+            // other way, too.
+            let _ = self.send_relayed(to, Lane::Control, ping.clone(), now);
         }
-        let _ = self.send_frame(to, Lane::Control, Frame::Ping { nonce }.encode(&[]), now);
+        let _ = self.send_frame(to, Lane::Control, ping, now);
+    }
+
+    /// A peer lives, as the relayed way shows: a direct link that is silent for
+    /// longer than it takes to send again is of no use.
+    fn drop_silent_direct(&mut self, id: &NodeId, now: Instant) {
+        let peer = self.peers.get(id);
+        let silent = peer.is_some_and(|peer| now.since(peer.direct_heard_at) > DIRECT_SILENCE);
+        if let Some(link) = self.directs.link(id).filter(|_| silent) {
+            self.counters.add("direct_silent");
+            self.lanes.remove(&link);
+            self.directs.forget(id, &mut self.outputs);
+            self.events.push_back(LinkEvent::Changed);
+        }
     }
 
     fn set_up(&mut self, id: &NodeId, now: Instant) {

@@ -20,6 +20,9 @@ impl Links {
         } else if let Some(peer) = self.directs.on_up(link) {
             self.lanes.insert(link, Lanes::default());
             self.set_up(&peer, now.mono);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.direct_heard_at = now.mono;
+            }
             self.events.push_back(LinkEvent::Changed);
             self.ping(&peer, now);
         }
@@ -178,6 +181,9 @@ impl Links {
             return;
         };
         peer.heard_at = now.mono;
+        if kind == LinkKind::Direct {
+            peer.direct_heard_at = now.mono;
+        }
         peer.set_found();
         self.doubted.remove(from);
         peer.traffic(kind).received += bytes.len() as u64;
@@ -202,10 +208,19 @@ impl Links {
                 Err(_) => self.counters.add("frame_malformed"),
             },
             Frame::Ping { nonce } => {
+                // By the way that the question came: another may be silent.
                 let pong = Frame::Pong { nonce }.encode(&[]);
-                let _ = self.send_frame(from, Lane::Control, pong, now);
+                let _ = match kind {
+                    LinkKind::Direct => self.send_frame(from, Lane::Control, pong, now),
+                    LinkKind::Relay => self.send_relayed(from, Lane::Control, pong, now),
+                };
             }
-            Frame::Pong { nonce } => peer.on_pong(nonce, now.mono),
+            Frame::Pong { nonce } => {
+                peer.on_pong(nonce, now.mono);
+                if kind == LinkKind::Relay {
+                    self.drop_silent_direct(from, now.mono);
+                }
+            }
             Frame::Bye => {
                 self.end_peer(from, DownCause::Closed);
                 if let Some(peer) = self.peers.get_mut(from) {

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub(super) up: bool,
     pub(super) rtt: Rtt,
     pub(super) heard_at: Instant,
+    /// The same by its direct link.
+    pub(super) direct_heard_at: Instant,
     gone_at: Option<Instant>,
     gone_count: u32,
     pub(super) assembly: Assembly,
@@ -65,6 +67,7 @@ impl Peer {
             up: false,
             rtt: Rtt::default(),
             heard_at: now,
+            direct_heard_at: now,
             gone_at: None,
             gone_count: 0,
             assembly: Assembly::default(),
@@ -125,7 +128,8 @@ impl Peer {
         }
     }
 
-    pub(super) fn ping_sent(&mut self, nonce: u32, now: Instant) {
+    /// Takes note of a question; returns how many there are without an answer.
+    pub(super) fn ping_sent(&mut self, nonce: u32, now: Instant) -> u32 {
         let unanswered = self
             .ping
             .as_ref()
@@ -136,6 +140,7 @@ impl Peer {
             sent_at: now,
             count,
         });
+        count
     }
 
     pub(super) fn on_pong(&mut self, nonce: u32, now: Instant) {

@@ -213,3 +213,37 @@ fn call(world: &mut World, index: usize, seed: u64) {
         });
     }
 }
+
+/// What two nodes have counted.
+fn counted(world: &World, name: &str) -> u64 {
+    let counters = [1, 2].map(|index| {
+        let node = world.processes[index].node.as_ref().expect("it runs");
+        node.status().counters.get(name).copied().unwrap_or(0)
+    });
+    counters.iter().sum()
+}
+
+/// A direct link that is silent, as one of SCTP's is for a second when a
+/// datagram is lost, makes nobody suspect the other end: it is asked by way of
+/// the relay. When it stays silent, the relay carries on.
+#[test]
+fn a_silent_direct_link_kills_nobody() {
+    for (seed, silence) in (0..20).map(|seed| (seed, [SECOND, 15 * SECOND][seed as usize % 2])) {
+        let mut world = ring(seed);
+        let before = counted(&world, "member_suspected");
+        world.cut.extend([(1, 2), (2, 1)]);
+        let end = world.now + silence;
+        while world.now < end {
+            for index in [1, 2] {
+                call(&mut world, index, seed);
+            }
+            let until = world.now + 50 * MS;
+            world.run_until(until, &mut |_, _, _| {});
+        }
+        let suspected = counted(&world, "member_suspected") - before;
+        assert_eq!(suspected, 0, "seed {seed}");
+        // The simulator would dial a new one at once, which is as silent.
+        let dropped = counted(&world, "direct_silent") + counted(&world, "direct_closed");
+        assert_eq!(dropped > 0, silence > SECOND, "seed {seed}: {dropped}");
+    }
+}
