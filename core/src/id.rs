@@ -69,6 +69,12 @@ impl NodeId {
         distance
     }
 
+    /// Its first eight bytes, as a number.
+    pub(crate) fn head(&self) -> u64 {
+        let head = self.0.first_chunk();
+        head.map_or(0, |head| u64::from_be_bytes(*head))
+    }
+
     fn halves(&self) -> (u128, u128) {
         let half = |bytes: Option<&[u8; 16]>| bytes.map_or(0, |half| u128::from_be_bytes(*half));
         (half(self.0.first_chunk()), half(self.0.last_chunk()))

@@ -13,9 +13,11 @@
 //!
 //! Upkeep is driven by events: a closed link or news of a member starts it at
 //! once, and the period between quiet rounds doubles. Beside the ring runs a
-//! gossiped table of all members, which makes one hop of most lookups; a
-//! wrong entry there costs time, never an answer.
+//! gossiped table of members, all of them while they are few, which makes one
+//! hop of most lookups; a wrong entry there costs time, never an answer.
 
+mod compare;
+mod gossip;
 mod members;
 mod message;
 mod receive;
@@ -25,6 +27,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use self::gossip::News;
 pub(crate) use self::members::Members;
 pub(crate) use self::message::Message;
 use self::message::{Find, Neighbours, Update};
@@ -48,8 +51,8 @@ const ASK_COUNT_MAX: u32 = 3;
 const AVOID: Duration = Duration::from_secs(2);
 /// How many members may pass on a join.
 const HOPS_MAX: u8 = 32;
-/// Successors that news is flooded to, beside the predecessor.
-const FLOOD_COUNT: usize = 3;
+/// Joins passed on that may have to go another way; the oldest is let go.
+const FIND_COUNT_MAX: usize = 64;
 
 /// What the ring asks of the node, or tells it.
 #[derive(Debug)]
@@ -87,6 +90,15 @@ pub(crate) struct Ring {
     predecessor: Option<NodeId>,
     successors: SuccessorList,
     members: Members,
+    news: News,
+    /// Whether somebody was asked for all that there is to know.
+    asked_all: bool,
+    /// When tables were compared last.
+    compared_at: Option<Instant>,
+    /// The last answer of a successor.
+    heard: Option<(NodeId, Neighbours)>,
+    /// Joins passed on, and to whom.
+    finds: VecDeque<(NodeId, Find)>,
     /// Members asked whether they live, with when to ask again and how often
     /// they were asked: the successor, and who might be a nearer one.
     asked: BTreeMap<NodeId, (Instant, u32)>,
@@ -122,7 +134,12 @@ impl Ring {
             id,
             predecessor: None,
             successors: SuccessorList::new(own_id),
-            members: Members::default(),
+            members: Members::new(own_id),
+            news: News::default(),
+            asked_all: false,
+            compared_at: None,
+            heard: None,
+            finds: VecDeque::new(),
             asked: BTreeMap::new(),
             avoided: BTreeMap::new(),
             contact: None,
@@ -187,7 +204,7 @@ impl Ring {
 
     fn ask_contact(&mut self, peer: NodeId) {
         match self.id {
-            Some(ring) => self.exchange(peer, ring),
+            Some(ring) => self.compare(peer, ring),
             None => self.send_find(peer),
         }
     }
@@ -212,7 +229,8 @@ impl Ring {
             record: None,
             ..self.own_update()
         };
-        self.flood(&[update], None);
+        self.news.add(update, None);
+        self.flush_news();
     }
 
     /// A member is gone, as far as its links tell, and suspected now, unless
@@ -221,9 +239,10 @@ impl Ring {
         if let Some(update) = self.members.suspect(peer, epoch, now) {
             self.counters.add("member_suspected");
             self.drop_neighbour(peer);
-            self.flood(&[update], None);
+            self.flood(&[update], None, now);
             self.changed(now);
         }
+        self.find_again(peer);
     }
 
     // ---- timers ----
@@ -240,11 +259,12 @@ impl Ring {
         }
         let dead = self.members.on_timeout(now);
         if !dead.is_empty() {
-            self.flood(&dead, None);
+            self.flood(&dead, None, now);
             self.changed(now);
         }
         self.avoided.retain(|_, until| *until > now);
         self.on_unanswered(now);
+        self.on_news_timeout(now);
         if self.stabilize_at <= now && self.id.is_some() {
             self.on_stabilize_timeout(now);
         }
@@ -291,7 +311,8 @@ impl Ring {
         let asked = self.asked.values().map(|(at, _)| *at).min();
         let contact = self.contact.filter(|contact| self.needs_contact(contact));
         let contact = contact.map(|contact| contact.ask_at);
-        [stabilize, asked, contact, self.members.poll_timeout()]
+        let news = self.news.poll_timeout();
+        [stabilize, asked, contact, news, self.members.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -332,15 +353,34 @@ impl Ring {
     fn ask_again(&mut self, peer: NodeId, count: u32, now: Instant) {
         if let Some(ring) = self.id {
             self.asked.insert(peer, (now + ANSWER, count));
-            self.send(peer, Message::Stabilize { ring });
+            let heard = self.heard.as_ref().filter(|(head, _)| *head == peer);
+            let seen = heard.map_or(0, |(_, neighbours)| neighbours.digest());
+            self.send(peer, Message::Stabilize { ring, seen });
         }
     }
 
     fn adopt(&mut self, head: NodeId, tail: &[NodeId]) -> bool {
-        let len = list_len(self.members.alive().count() + 1);
+        let len = list_len(self.size());
         let members = &self.members;
         self.successors
             .adopt(head, tail, len, |id| members.is_alive(id))
+    }
+
+    /// How many members the ring has: as many as are known, or by how far apart
+    /// the nearest ones are.
+    fn size(&self) -> usize {
+        let known = self.members.alive().count() + 1;
+        let list = self.successors.as_slice();
+        let Some(last) = list.last().filter(|_| self.members.is_partial()) else {
+            return known;
+        };
+        let span = NodeId::from_bytes(self.own_id.distance_to(last)).head();
+        let round = u64::MAX / span.max(1);
+        known.max(
+            usize::try_from(round)
+                .unwrap_or(known)
+                .saturating_mul(list.len()),
+        )
     }
 
     fn drop_neighbour(&mut self, id: &NodeId) {
@@ -369,54 +409,12 @@ impl Ring {
         self.send(to, Message::Find(find));
     }
 
-    fn exchange(&mut self, peer: NodeId, ring: RingId) {
-        self.send_table(peer, ring, true);
-    }
-
-    /// Sends all that is known of members, and asks for the like or not.
-    fn send_table(&mut self, peer: NodeId, ring: RingId, answer: bool) {
-        let updates = self.members.updates().chain([self.own_update()]).collect();
-        self.send(
-            peer,
-            Message::Exchange {
-                ring,
-                updates,
-                answer,
-            },
-        );
-    }
-
-    fn flood(&mut self, updates: &[Update], from: Option<NodeId>) {
-        let Some(ring) = self.id else {
-            return;
-        };
-        let near = self.successors.as_slice().iter().take(FLOOD_COUNT);
-        let mut targets: Vec<NodeId> = near.chain(&self.predecessor).copied().collect();
-        targets.extend(self.random_member());
-        targets.sort_unstable();
-        targets.dedup();
-        for to in targets {
-            let subject = matches!(updates, [only] if only.id == to);
-            if Some(to) != from && !subject {
-                let updates = updates.to_vec();
-                self.send(to, Message::Members { ring, updates });
-            }
-        }
-    }
-
-    fn random_member(&mut self) -> Option<NodeId> {
-        let count = self.members.alive().count() as u64;
-        let index = self.rng.next_u64().checked_rem(count)?;
-        let index = usize::try_from(index).ok()?;
-        self.members.alive().nth(index).map(|(id, _)| *id)
-    }
-
     fn neighbours(&self) -> Neighbours {
         Neighbours {
             ring: self.id.unwrap_or(RingId::from_bytes([0; 16])),
             predecessor: self.predecessor,
             successors: self.successors.as_slice().to_vec(),
-            members: self.members.digest(&self.own_update()),
+            members: self.table_digest(),
             views: self.views,
             records: Vec::new(),
         }
@@ -443,10 +441,11 @@ impl Message {
         match self {
             Self::Find(find) => find.ring,
             Self::Found(neighbours) | Self::Stabilized(neighbours) => Some(neighbours.ring),
-            Self::Stabilize { ring }
+            Self::Stabilize { ring, .. }
+            | Self::Unchanged { ring }
             | Self::Notify { ring }
             | Self::Members { ring, .. }
-            | Self::Exchange { ring, .. }
+            | Self::Table { ring, .. }
             | Self::Foreign { ring } => Some(*ring),
         }
     }
@@ -469,7 +468,7 @@ mod tests {
             ring.on_timeout(*now);
         }
         let sent = ring.actions.drain(..).filter(|action| {
-            matches!(action, RingAction::Send { to: own, message: Message::Exchange { .. } } if *own == to)
+            matches!(action, RingAction::Send { to: own, message: Message::Table { .. } } if *own == to)
         });
         sent.count()
     }

@@ -10,7 +10,7 @@ use crate::status::{LinkKind, LinkStatus};
 use crate::time::Instant;
 
 /// A watched peer that says nothing for this long is asked.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(3);
 /// How often it is asked before it is given up.
 const PING_COUNT_MAX: u32 = 4;
 /// For this long after a peer was found gone, no way to it is tried; it

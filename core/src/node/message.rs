@@ -44,7 +44,7 @@ mod tests {
         let stabilize = Message::Ring(ring::Message::stabilize(ring));
         assert_eq!(
             hex(&wire::encode(&stabilize)),
-            alloc::format!("0002{}", "ab".repeat(16))
+            alloc::format!("0002{}00", "ab".repeat(16))
         );
         let (one, two) = ("01".repeat(32), "02".repeat(32));
         let (three, four) = ("03".repeat(32), "04".repeat(64));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeId, RingId};
 use crate::identity::Record;
 use crate::status::MemberState;
+use crate::wire;
 
 /// A message between members, or from one who wants to join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,21 +17,19 @@ pub(crate) enum Message {
     /// The answer: the sender of this is the successor.
     Found(Neighbours),
     /// Asks a successor for its neighbours (Zave 2012: stabilize). Also asks
-    /// a member that might be a nearer successor whether it lives.
-    Stabilize { ring: RingId },
+    /// a member that might be a nearer successor whether it lives. With the
+    /// digest of the last answer, or zero.
+    Stabilize { ring: RingId, seen: u64 },
     /// The answer, and what a predecessor is told unasked when it changed.
     Stabilized(Neighbours),
+    /// The answer when it would be the one that was seen.
+    Unchanged { ring: RingId },
     /// The sender takes itself for the receiver's predecessor (rectify).
     Notify { ring: RingId },
     /// News of members, flooded once by each who learns it.
     Members { ring: RingId, updates: Vec<Update> },
-    /// The sender's view of all members, to be answered with the receiver's
-    /// news.
-    Exchange {
-        ring: RingId,
-        updates: Vec<Update>,
-        answer: bool,
-    },
+    /// Brings two tables of members to one state.
+    Table { ring: RingId, table: Table },
     /// The two ends are of different rings, which never merge.
     Foreign { ring: RingId },
 }
@@ -60,6 +59,41 @@ pub(crate) struct Neighbours {
     pub(crate) records: Vec<Record>,
 }
 
+impl Neighbours {
+    /// A digest of all this, never zero.
+    pub(crate) fn digest(&self) -> u64 {
+        let bytes = wire::encode(self);
+        // FNV-1a, 64 bits (Fowler, Noll, Vo).
+        let fold = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold).max(1)
+    }
+}
+
+/// The steps that bring two tables of members to one state. Ids are named by
+/// their first eight bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Table {
+    /// Sums of the sender's entries, by range of ids; none from one who knows
+    /// nothing, and wants all.
+    Compare { sums: Vec<u64> },
+    /// What the sender holds in the ranges whose sums differ: bit by bit,
+    /// lowest first.
+    Listing { ranges: u32, marks: Vec<Mark> },
+    /// Asks for news of these members.
+    Want { heads: Vec<u64> },
+}
+
+/// One entry of a table, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The first eight bytes of the id.
+    pub(crate) head: u64,
+    /// A digest of epoch, incarnation and state.
+    pub(crate) rank: u64,
+    /// Whether one who never heard of it should: it lives, or is gone of late.
+    pub(crate) matters: bool,
+}
+
 /// News of one member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Update {
@@ -87,6 +121,6 @@ impl Message {
 #[cfg(test)]
 impl Message {
     pub(crate) const fn stabilize(ring: RingId) -> Self {
-        Self::Stabilize { ring }
+        Self::Stabilize { ring, seen: 0 }
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::members::Merge;
 use super::message::{Find, Message, Neighbours, Update};
-use super::{Ring, RingAction};
+use super::{FIND_COUNT_MAX, Ring, RingAction};
 use crate::id::NodeId;
 use crate::identity::Record;
 use crate::status::MemberState;
@@ -35,22 +35,30 @@ impl Ring {
             contact.answered = true;
         }
         self.introduce(from, now);
+        self.want_all(peer, ring);
         match message {
-            Message::Stabilize { .. } => {
-                let message = Message::Stabilized(self.neighbours());
+            Message::Stabilize { ring, seen } => {
+                let neighbours = self.neighbours();
+                let message = if neighbours.digest() == seen {
+                    Message::Unchanged { ring }
+                } else {
+                    Message::Stabilized(neighbours)
+                };
                 self.send(peer, message);
             }
-            Message::Stabilized(neighbours) => self.on_stabilized(peer, &neighbours, now),
-            Message::Notify { .. } => self.on_notify(peer, now),
-            Message::Members { updates, .. } => self.on_updates(peer, &updates, now),
-            Message::Exchange {
-                updates, answer, ..
-            } => {
-                self.on_updates(peer, &updates, now);
-                if let Some(ring) = self.id.filter(|_| answer) {
-                    self.send_table(peer, ring, false);
+            Message::Stabilized(neighbours) => {
+                self.on_stabilized(peer, &neighbours, now);
+                self.heard = Some((peer, neighbours));
+            }
+            Message::Unchanged { .. } => {
+                if let Some((head, neighbours)) = self.heard.take_if(|(head, _)| *head == peer) {
+                    self.on_stabilized(peer, &neighbours, now);
+                    self.heard = Some((head, neighbours));
                 }
             }
+            Message::Notify { .. } => self.on_notify(peer, now),
+            Message::Members { updates, .. } => self.on_updates(peer, &updates, now),
+            Message::Table { table, .. } => self.on_table(peer, table, now),
             Message::Find(_) | Message::Found(_) | Message::Foreign { .. } => {}
         }
     }
@@ -77,8 +85,27 @@ impl Ring {
                 neighbours.records = records.chain([self.own.clone()]).collect();
                 self.send(joiner, Message::Found(neighbours));
             }
-            (false, Some(hops)) => self.send(next, Message::Find(Find { hops, ..find })),
+            (false, Some(hops)) => {
+                let find = Find { hops, ..find };
+                if self.finds.len() >= FIND_COUNT_MAX {
+                    self.finds.pop_front();
+                }
+                self.finds.push_back((next, find.clone()));
+                self.send(next, Message::Find(find));
+            }
             (false, None) => self.counters.add("ring_hops_exceeded"),
+        }
+    }
+
+    /// One is gone to whom joins were passed on: they go on by others.
+    pub(super) fn find_again(&mut self, gone: &NodeId) {
+        let finds = core::mem::take(&mut self.finds);
+        for (next, find) in finds {
+            if next != *gone {
+                self.finds.push_back((next, find));
+            } else if !self.members.is_alive(gone) {
+                self.on_find(find);
+            }
         }
     }
 
@@ -94,7 +121,7 @@ impl Ring {
         self.adopt(peer, &neighbours.successors);
         let ring = neighbours.ring;
         self.send(peer, Message::Notify { ring });
-        self.exchange(peer, ring);
+        self.want_all(peer, Some(ring));
         // Before all that a changed ring leads to: nothing can be read until
         // this is answered.
         if neighbours.views != self.views {
@@ -133,8 +160,9 @@ impl Ring {
                 None => self.send(peer, Message::Notify { ring }),
             }
         }
-        if neighbours.members != self.members.digest(&self.own_update()) {
-            self.exchange(peer, ring);
+        self.want_unknown(peer, ring, neighbours);
+        if self.table_differs(neighbours.members) && self.may_compare(now) {
+            self.compare(peer, ring);
         }
         if neighbours.views != self.views {
             self.actions.push_back(RingAction::Differs { peer });
@@ -172,7 +200,7 @@ impl Ring {
                 continue;
             }
             match self.members.merge(update, &self.network, now) {
-                Merge::News => {
+                merge @ (Merge::News | Merge::Noted) => {
                     if let Some(record) = &update.record {
                         self.actions.push_back(RingAction::Learn(record.clone()));
                     }
@@ -185,14 +213,16 @@ impl Ring {
                         let peer = update.id;
                         self.actions.push_back(RingAction::Doubt { peer });
                     }
-                    news.push(update.clone());
+                    if merge == Merge::News {
+                        news.push(update.clone());
+                    }
                 }
                 Merge::Old => {}
                 Merge::Bad => self.counters.add("member_refused"),
             }
         }
         if !news.is_empty() {
-            self.flood(&news, Some(from));
+            self.flood(&news, Some(from), now);
             self.changed(now);
         }
     }

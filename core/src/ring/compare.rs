@@ -1,0 +1,158 @@
+//! Two tables of members are brought to one state: by sums of ranges, then by
+//! short marks of the entries where sums differ, then by what is missing.
+//!
+//! ```text
+//! A --- Compare: sums ----------------------------> B
+//! A <-- Listing: marks where they differ ---------- B
+//! A --- Members: what B lacks; Want: what A lacks-> B
+//! A <-- Members ----------------------------------- B
+//! ```
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Ring;
+use super::members::{RANGE_COUNT, range_of};
+use super::message::{Mark, Message, Neighbours, Table, Update};
+use crate::id::{NodeId, RingId};
+use crate::status::MemberState;
+use crate::time::Instant;
+
+/// The shortest time between two comparisons that a node begins. News on its
+/// way makes tables differ all the time.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Ring {
+    /// The digest of this node's table that neighbours compare; zero when the
+    /// table does not hold all members, for then no two need be alike.
+    pub(super) fn table_digest(&self) -> u64 {
+        if self.members.is_partial() {
+            return 0;
+        }
+        let sums = self.members.sums(&self.own_update());
+        sums.iter().fold(0, |sum, one| sum.wrapping_add(*one))
+    }
+
+    pub(super) fn table_differs(&self, theirs: u64) -> bool {
+        !self.members.is_partial() && theirs != self.table_digest()
+    }
+
+    pub(super) fn may_compare(&mut self, now: Instant) -> bool {
+        let early = |at: Instant| now.since(at) < PAUSE;
+        if self.compared_at.is_some_and(early) {
+            return false;
+        }
+        self.compared_at = Some(now);
+        true
+    }
+
+    pub(super) fn compare(&mut self, peer: NodeId, ring: RingId) {
+        let sums = self.members.sums(&self.own_update()).to_vec();
+        let table = Table::Compare { sums };
+        self.send(peer, Message::Table { ring, table });
+    }
+
+    /// Asks for all that a member knows: this node started, and knows nothing.
+    pub(super) fn want_all(&mut self, peer: NodeId, ring: Option<RingId>) {
+        if let Some(ring) = ring.filter(|_| !self.asked_all) {
+            self.asked_all = true;
+            let table = Table::Compare { sums: Vec::new() };
+            self.send(peer, Message::Table { ring, table });
+        }
+    }
+
+    /// Asks a member for its neighbours of whom this node never heard.
+    pub(super) fn want_unknown(&mut self, peer: NodeId, ring: RingId, neighbours: &Neighbours) {
+        let named = neighbours.successors.iter().chain(&neighbours.predecessor);
+        let known = |id: &&NodeId| **id != self.own_id && self.members.get(id).is_none();
+        let heads: Vec<u64> = named.filter(known).map(NodeId::head).collect();
+        if !heads.is_empty() {
+            let table = Table::Want { heads };
+            self.send(peer, Message::Table { ring, table });
+        }
+    }
+
+    pub(super) fn on_table(&mut self, peer: NodeId, table: Table, now: Instant) {
+        let Some(ring) = self.id else {
+            return;
+        };
+        match table {
+            Table::Compare { sums } if sums.is_empty() => {
+                let all = self.entries().collect::<Vec<_>>();
+                self.send_updates(peer, &all);
+            }
+            Table::Compare { sums } => {
+                let own = self.members.sums(&self.own_update());
+                let pairs = own.iter().zip(&sums).enumerate();
+                let differ = pairs.filter(|(_, (own, theirs))| own != theirs);
+                let ranges = differ.fold(0u32, |ranges, (at, _)| ranges | 1 << at);
+                let entries = self.entries().filter(|update| update.is_in(ranges));
+                let matters = |id: &NodeId| *id == self.own_id || self.members.is_recent(id, now);
+                let marks = entries.map(|update| update.mark(matters(&update.id)));
+                let marks = marks.collect();
+                let table = Table::Listing { ranges, marks };
+                self.send(peer, Message::Table { ring, table });
+            }
+            Table::Listing { ranges, marks } => self.on_listing(peer, ring, ranges, &marks),
+            Table::Want { heads } => {
+                let heads: BTreeSet<u64> = heads.into_iter().collect();
+                let wanted = self.entries();
+                let wanted = wanted.filter(|update| heads.contains(&update.id.head()));
+                let wanted = wanted.collect::<Vec<_>>();
+                self.send_updates(peer, &wanted);
+            }
+        }
+    }
+
+    fn on_listing(&mut self, peer: NodeId, ring: RingId, ranges: u32, marks: &[Mark]) {
+        let mut theirs: BTreeMap<u64, Mark> = marks.iter().map(|mark| (mark.head, *mark)).collect();
+        let (mut news, mut heads) = (Vec::new(), Vec::new());
+        for update in self.entries().filter(|update| update.is_in(ranges)) {
+            match theirs.remove(&update.id.head()) {
+                Some(mark) if mark.rank == update.rank() => {}
+                Some(mark) => {
+                    heads.push(mark.head);
+                    news.push(update);
+                }
+                None if update.lives() => news.push(update),
+                None => {}
+            }
+        }
+        heads.extend(
+            theirs
+                .values()
+                .filter(|mark| mark.matters)
+                .map(|mark| mark.head),
+        );
+        self.send_updates(peer, &news);
+        if !heads.is_empty() {
+            let table = Table::Want { heads };
+            self.send(peer, Message::Table { ring, table });
+        }
+    }
+
+    /// All entries of the table, and this node's own.
+    fn entries(&self) -> impl Iterator<Item = Update> + '_ {
+        self.members.updates().chain([self.own_update()])
+    }
+}
+
+impl Update {
+    const fn lives(&self) -> bool {
+        matches!(self.state, MemberState::Alive | MemberState::Suspect)
+    }
+
+    fn mark(&self, matters: bool) -> Mark {
+        Mark {
+            head: self.id.head(),
+            rank: self.rank(),
+            matters,
+        }
+    }
+
+    fn is_in(&self, ranges: u32) -> bool {
+        const { assert!(RANGE_COUNT == u32::BITS as usize) }
+        ranges >> range_of(&self.id) & 1 == 1
+    }
+}
