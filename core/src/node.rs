@@ -290,6 +290,12 @@ impl Node {
         }
     }
 
+    /// The next members clockwise, nearest first.
+    #[must_use]
+    pub fn successors(&self) -> &[NodeId] {
+        self.ring.successors()
+    }
+
     /// Where a key lives, as far as this node knows.
     #[must_use]
     pub fn locate(&self, key: &Key) -> Location {

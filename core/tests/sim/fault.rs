@@ -254,7 +254,7 @@ impl Breaker {
 }
 
 /// The living nodes of a class.
-fn of(world: &World, class: Class) -> Vec<usize> {
+pub fn of(world: &World, class: Class) -> Vec<usize> {
     let all = world.alive().map(|(index, _)| index);
     all.filter(|index| world.processes[*index].class == class)
         .collect()
@@ -262,7 +262,7 @@ fn of(world: &World, class: Class) -> Vec<usize> {
 
 /// Whether every living node is ready and holds all its copies, and views have
 /// grown.
-fn is_whole(world: &World) -> bool {
+pub fn is_whole(world: &World) -> bool {
     world.alive().all(|(_, node)| {
         let status = node.status();
         let grown = BUCKETS.iter().all(|bucket| {

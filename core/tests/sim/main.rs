@@ -9,6 +9,8 @@
 #![allow(unreachable_pub, clippy::disallowed_types)]
 
 mod checker;
+#[cfg(not(planted_bugs))]
+mod churn;
 mod disk;
 mod fault;
 #[cfg(not(planted_bugs))]
@@ -20,6 +22,8 @@ mod scenario;
 mod stall;
 mod workload;
 mod world;
+#[cfg(not(planted_bugs))]
+mod zave;
 
 use scenario::{Scenario, run};
 
@@ -48,6 +52,24 @@ fn votes_follow_the_members_that_come_and_go() {
 #[cfg(not(planted_bugs))]
 fn parts_of_a_ring_meet_again() {
     each_seed(SEEDS / 4, Scenario::partitions);
+}
+
+/// Members of the ring whose pages come and go, unless `ROUNDELAY_MEMBERS` says
+/// otherwise.
+#[cfg(not(planted_bugs))]
+const MEMBERS: usize = 200;
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn pages_come_and_go_all_day() {
+    let members = std::env::var("ROUNDELAY_MEMBERS").ok();
+    let members = members.map_or(MEMBERS, |text| text.parse().expect("ROUNDELAY_MEMBERS"));
+    for seed in seeds(1) {
+        let started = std::time::Instant::now();
+        let report = churn::run(&churn::Churn::new(seed, members));
+        println!("churn: seed {seed}: {report:?} in {:.1?}", started.elapsed());
+        report.unwrap();
+    }
 }
 
 /// Every known bug, planted, is caught: by some seed, and by the checker that

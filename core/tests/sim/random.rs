@@ -31,6 +31,13 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64 <= probability && probability > 0.0
     }
 
+    /// A lifetime of this median, by Weibull's distribution.
+    pub fn weibull(&mut self, median: f64, shape: f64) -> f64 {
+        let even = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let part = -(1.0 - even).ln() / std::f64::consts::LN_2;
+        median * part.powf(1.0 / shape)
+    }
+
     pub fn pick<T: Copy>(&mut self, all: &[T]) -> Option<T> {
         let index = self.below(all.len() as u64) as usize;
         all.get(index).copied()

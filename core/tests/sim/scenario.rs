@@ -190,7 +190,7 @@ pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker
 }
 
 /// The weather clears, and the ring becomes whole.
-fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> Result<(), String> {
+pub fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> Result<(), String> {
     world.weather.loss = 0.0;
     let keys = checker.keys();
     let deadline = world.now + SETTLE;
@@ -214,7 +214,7 @@ fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> 
 }
 
 /// Every key that was promised is read from every node.
-fn read_back(
+pub fn read_back(
     world: &mut World,
     workload: &mut Workload,
     checker: &mut Checker,

@@ -26,6 +26,7 @@ pub struct Call {
     pub action: Action,
     /// The newest version that was acknowledged before it began.
     pub floor: Version,
+    begun_at: u64,
 }
 
 /// All callers: each process has many.
@@ -35,6 +36,9 @@ pub struct Workload {
     count: u64,
     pub done: u64,
     pub failed: u64,
+    /// How long reads took, in microseconds, and how many failed.
+    pub get_times: Vec<u64>,
+    pub gets_failed: usize,
 }
 
 impl Workload {
@@ -99,6 +103,7 @@ impl Workload {
             mode,
             action,
             floor,
+            begun_at: world.now,
         };
         self.open.insert((index, request), call);
         for (index, event) in world.drain(index) {
@@ -135,6 +140,11 @@ impl Workload {
                 checker.not_applied(&call);
             }
             _ => self.done += 1,
+        }
+        if call.action == Action::Get {
+            let failed = matches!(reply, Reply::Failed(_));
+            self.gets_failed += usize::from(failed);
+            self.get_times.push(world.now - call.begun_at);
         }
         checker.on_reply(world, index, &call, &reply);
     }

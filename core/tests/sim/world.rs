@@ -37,6 +37,7 @@ pub struct Weather {
 /// One computer: a node, its disk, and a hub if it is the relay.
 pub struct Process {
     pub seed: [u8; 32],
+    pub id: NodeId,
     pub class: Class,
     pub relay: bool,
     pub node: Option<Node>,
@@ -74,6 +75,19 @@ enum Happening {
     HubWake,
 }
 
+impl Happening {
+    /// The process to whose node it happens.
+    const fn node(&self) -> Option<usize> {
+        match self {
+            Self::Wake(index, _) | Self::Input(index, ..) | Self::Synced(index, ..) => Some(*index),
+            Self::Deliver(End::Node(index, _), _) | Self::Closed(End::Node(index, _)) => {
+                Some(*index)
+            }
+            Self::Deliver(End::Hub(_), _) | Self::Closed(End::Hub(_)) | Self::HubWake => None,
+        }
+    }
+}
+
 struct Queued {
     at: u64,
     order: u64,
@@ -102,6 +116,7 @@ pub struct World {
     pub random: Random,
     pub weather: Weather,
     pub processes: Vec<Process>,
+    ids: BTreeMap<NodeId, usize>,
     network: Network,
     queue: BinaryHeap<Reverse<Queued>>,
     order: u64,
@@ -115,6 +130,10 @@ pub struct World {
     trace: bool,
     /// Frames that processes sent.
     pub frames: u64,
+    /// And their bytes.
+    pub bytes: u64,
+    /// Processes that do nothing, and what has happened to them meanwhile.
+    frozen: BTreeMap<usize, Vec<Happening>>,
     /// One that hears nothing, though others hear it.
     pub deaf: Option<usize>,
     /// Pairs of which the second does not hear the first.
@@ -130,6 +149,9 @@ impl World {
             random: Random::new(seed),
             weather,
             processes: Vec::new(),
+            ids: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            bytes: 0,
             network: Network::new("sim", b"").unwrap(),
             queue: BinaryHeap::new(),
             order: 0,
@@ -155,8 +177,11 @@ impl World {
     pub fn add(&mut self, class: Class, clock_skew_ms: i64) -> usize {
         let index = self.processes.len();
         let seed = self.random.bytes32();
+        let id = Identity::from_seed(&seed).id();
+        self.ids.insert(id, index);
         self.processes.push(Process {
             seed,
+            id,
             class,
             relay: index == 0,
             node: None,
@@ -171,11 +196,11 @@ impl World {
     }
 
     pub fn id(&self, index: usize) -> NodeId {
-        Identity::from_seed(&self.processes[index].seed).id()
+        self.processes[index].id
     }
 
     pub fn index(&self, id: &NodeId) -> Option<usize> {
-        (0..self.processes.len()).find(|index| self.id(*index) == *id)
+        self.ids.get(id).copied()
     }
 
     pub fn alive(&self) -> impl Iterator<Item = (usize, &Node)> {
@@ -305,7 +330,26 @@ impl World {
         self.now = until;
     }
 
+    /// A process does nothing from now on, and is not dead.
+    pub fn freeze(&mut self, index: usize) {
+        self.log(|| format!("freeze p{index}"));
+        self.frozen.entry(index).or_default();
+    }
+
+    /// It goes on, and finds all that has happened.
+    pub fn thaw(&mut self, index: usize) {
+        for what in self.frozen.remove(&index).into_iter().flatten() {
+            self.queue(0, what);
+        }
+    }
+
     fn happen(&mut self, what: Happening) -> Vec<(usize, Event)> {
+        if let Some(index) = what.node()
+            && let Some(waiting) = self.frozen.get_mut(&index)
+        {
+            waiting.push(what);
+            return Vec::new();
+        }
         match what {
             Happening::Wake(index, at) => {
                 if self.processes[index].wake_at == Some(at) {
@@ -440,6 +484,7 @@ impl World {
 
     fn send(&mut self, index: usize, link: LinkId, lane: Lane, bytes: Vec<u8>) {
         self.frames += 1;
+        self.bytes += bytes.len() as u64;
         let start = self.processes[index].start;
         let drained = Input::Drained {
             link,
