@@ -69,6 +69,20 @@ impl NodeId {
         distance
     }
 
+    /// The point that lies 2^-`power` of the ring clockwise of this one; at most
+    /// 2^-64 of it.
+    pub(crate) fn opposite(&self, power: u32) -> Self {
+        let mut bytes = self.0;
+        let step = 1u64
+            .checked_shl(u64::BITS.saturating_sub(power))
+            .unwrap_or(1);
+        let head = self.head().wrapping_add(step);
+        for (byte, new) in bytes.iter_mut().zip(head.to_be_bytes()) {
+            *byte = new;
+        }
+        Self(bytes)
+    }
+
     /// Its first eight bytes, as a number.
     pub(crate) fn head(&self) -> u64 {
         let head = self.0.first_chunk();

@@ -36,7 +36,7 @@ mod version;
 mod view;
 mod voter;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use self::change::Changes;
@@ -246,6 +246,11 @@ impl Kvs {
     /// The digest of views that neighbours compare.
     pub(crate) fn views_digest(&self) -> u64 {
         self.views.digest()
+    }
+
+    /// The others with whom this node votes on anything.
+    pub(crate) fn co_voters(&self) -> BTreeSet<NodeId> {
+        self.views.co_voters()
     }
 
     /// Whether this node knows who votes on what, serves wherever it votes

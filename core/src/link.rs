@@ -253,8 +253,8 @@ impl Links {
         opened.map_err(|_| SendError::Full)
     }
 
-    /// Chooses the peers that are to have direct links.
-    pub(crate) fn want(&mut self, peers: BTreeSet<NodeId>) {
+    /// Chooses the peers that are to have direct links, the most wanted first.
+    pub(crate) fn want(&mut self, peers: Vec<NodeId>) {
         self.directs.want(peers);
     }
 
@@ -302,6 +302,14 @@ impl Links {
         self.relays.hurry(now);
     }
 
+    /// This node was frozen: nobody was silent for as long as it seems.
+    pub(crate) fn on_late(&mut self, now: Instant) {
+        self.hurry(now);
+        for peer in self.peers.values_mut() {
+            peer.forgive(now);
+        }
+    }
+
     // ---- timers ----
 
     pub(crate) fn on_timeout(&mut self, now: Now) {
@@ -328,6 +336,7 @@ impl Links {
             &mut self.me,
             now,
             |id| peers.get(id).map(|peer| &peer.record),
+            self.relays.attached().is_some(),
             || next_link(count),
             &mut self.outputs,
         );
@@ -527,6 +536,12 @@ impl Links {
             match event {
                 DirectEvent::Signal { to, bytes } => {
                     self.events.push_back(LinkEvent::Signal { to, bytes });
+                }
+                DirectEvent::Released { link } => {
+                    let release = Frame::Release.encode(&[]);
+                    let _ = self.push(link, Lane::Control, release);
+                    self.counters.add("direct_let_go");
+                    self.events.push_back(LinkEvent::Changed);
                 }
                 DirectEvent::Failed { peer, reason } => {
                     self.counters.add("direct_failed");

@@ -6,9 +6,10 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use self::message::Message;
 use self::routed::Routed;
@@ -23,12 +24,17 @@ use crate::link::{DownCause, LinkEvent, Links, Me, SendError};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
 use crate::status::{Location, MemberState, RingStatus, Status};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::trouble::Trouble;
 use crate::wire;
 
 /// Up to this many members, every pair holds a direct link.
 const FULL_MESH_MAX: usize = 32;
+/// In a larger ring, successors with a direct link.
+const NEAR_COUNT: usize = 4;
+/// Called so much later than it wanted to be, a node takes itself for frozen. The
+/// timers of hidden pages are up to a second late.
+const LATE: Duration = Duration::from_millis(1500);
 /// Ways back to peers without a path, remembered at once; then all are
 /// forgotten, and found anew.
 const RETURN_COUNT_MAX: usize = 1024;
@@ -47,6 +53,8 @@ pub struct Node {
     /// The neighbour through which a peer without a path was heard last.
     returns: BTreeMap<NodeId, NodeId>,
     traffic: Traffic,
+    /// When this node wanted to be called again at the latest.
+    due: Option<Instant>,
     /// What was kept last, so that only changes are.
     kept: Option<Memory>,
     request_count: u64,
@@ -90,6 +98,7 @@ impl Node {
             start: Some(start),
             returns: BTreeMap::new(),
             traffic: Traffic::default(),
+            due: None,
             kept: None,
             request_count: 0,
             outputs,
@@ -198,12 +207,15 @@ impl Node {
     /// The network is back, or the clock jumped: lost relays are dialled and
     /// neighbours asked at once.
     pub fn resume(&mut self, now: Now) {
-        self.links.hurry(now.mono);
+        self.on_late(now);
         self.handle_input(Input::Timeout, now);
     }
 
     /// Takes in one input. Never fails: what is wrong is counted.
     pub fn handle_input(&mut self, input: Input, now: Now) {
+        if self.due.take_if(|due| *due + LATE <= now.mono).is_some() {
+            self.on_late(now);
+        }
         match input {
             Input::Stored { token, result } => self.on_stored(token, result, now),
             _ if self.start.is_some() => {}
@@ -222,6 +234,14 @@ impl Node {
             }
         }
         self.pump(now);
+    }
+
+    /// This node did nothing for a while: it was frozen, or its computer slept.
+    /// Who seems silent may have answered all along: all are asked anew.
+    fn on_late(&mut self, now: Now) {
+        self.counters.add("late");
+        self.links.on_late(now.mono);
+        self.ring.on_late(now.mono);
     }
 
     /// The next thing to do.
@@ -243,7 +263,8 @@ impl Node {
             self.ring.poll_timeout(),
             self.kvs.poll_timeout(),
         ];
-        Output::Wait(times.into_iter().flatten().min())
+        self.due = times.into_iter().flatten().min();
+        Output::Wait(self.due)
     }
 
     // ---- what a person sees ----
@@ -424,12 +445,8 @@ impl Node {
         let near = self.ring.successors().first().copied();
         let near = near.into_iter().chain(self.ring.predecessor());
         let accused = answering.iter().map(|(id, _)| **id);
-        self.links.watch(near.clone().chain(accused).collect());
-        let wanted: BTreeSet<NodeId> = if alive.len() < FULL_MESH_MAX {
-            alive.keys().copied().collect()
-        } else {
-            near.chain(self.ring.successors().iter().copied()).collect()
-        };
+        self.links.watch(near.chain(accused).collect());
+        let wanted = self.wanted(&alive);
         self.links.want(wanted);
         let members = self.ring.members();
         self.links.drop_left(|id| {
@@ -442,6 +459,31 @@ impl Node {
         self.ring.views = self.kvs.views_digest();
         self.keep_memory();
         self.outputs.push_back(Output::Event(Event::Ring));
+    }
+
+    /// Who should have a direct link, the most wanted first: everybody while
+    /// they are few; else neighbours, those with whom this node votes, and
+    /// fingers.
+    fn wanted(&self, alive: &BTreeMap<NodeId, Living>) -> Vec<NodeId> {
+        if alive.len() < FULL_MESH_MAX {
+            return alive.keys().copied().collect();
+        }
+        let near = self.ring.successors().iter().take(NEAR_COUNT).copied();
+        let voters = self.kvs.co_voters();
+        let voters = voters.into_iter().filter(|id| alive.contains_key(id));
+        let all = self
+            .ring
+            .predecessor()
+            .into_iter()
+            .chain(near)
+            .chain(voters);
+        let mut wanted: Vec<NodeId> = Vec::new();
+        for peer in all.chain(self.ring.fingers()) {
+            if !wanted.contains(&peer) {
+                wanted.push(peer);
+            }
+        }
+        wanted
     }
 
     fn on_bytes(&mut self, peer: NodeId, bytes: &[u8], now: Now) {

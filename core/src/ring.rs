@@ -17,6 +17,7 @@
 //! hop of most lookups; a wrong entry there costs time, never an answer.
 
 mod compare;
+mod fingers;
 mod gossip;
 mod members;
 mod message;
@@ -245,6 +246,16 @@ impl Ring {
         self.find_again(peer);
     }
 
+    /// This node was frozen: whom it asked and suspected has time anew.
+    pub(crate) fn on_late(&mut self, now: Instant) {
+        self.members.on_late(now);
+        self.avoided.clear();
+        for (at, count) in self.asked.values_mut() {
+            (*at, *count) = (now + ANSWER, 1);
+        }
+        self.stabilize_at = now;
+    }
+
     // ---- timers ----
 
     pub(crate) fn on_timeout(&mut self, now: Instant) {
@@ -331,12 +342,9 @@ impl Ring {
     /// Asks the nearest member clockwise whether it lives, unless it is the
     /// successor already.
     fn seek(&mut self, now: Instant) {
-        let nearest = self
-            .members
-            .alive()
-            .map(|(id, _)| *id)
-            .filter(|id| !self.avoided.contains_key(id))
-            .min_by_key(|id| self.own_id.distance_to(id));
+        let mut others = self.members.clockwise(&self.own_id);
+        let nearest = others.find(|id| !self.avoided.contains_key(id));
+        drop(others);
         if let Some(nearest) = nearest
             && self.successors.head() != Some(nearest)
         {
@@ -394,10 +402,9 @@ impl Ring {
     /// The first member after one that joins, as far as this node knows. One
     /// that joins may have been a member before, and still be taken for one.
     fn successor_of(&self, joiner: &NodeId) -> NodeId {
-        let others = self.members.alive().map(|(id, _)| *id);
-        let all = others.chain([self.own_id]).filter(|id| id != joiner);
-        all.min_by_key(|id| joiner.distance_to(id))
-            .unwrap_or(self.own_id)
+        let next = self.members.clockwise(joiner).find(|id| id != joiner);
+        let next = next.filter(|id| joiner.distance_to(id) < joiner.distance_to(&self.own_id));
+        next.unwrap_or(self.own_id)
     }
 
     fn send_find(&mut self, to: NodeId) {

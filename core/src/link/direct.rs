@@ -5,7 +5,7 @@
 //! DTLS client; between two of one class the lower id offers. With one
 //! offerer for each pair there is no glare.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -30,6 +30,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// start all its connections in one instant.
 const ATTEMPT_COUNT_MAX: usize = 8;
 
+/// How long a link is held at least, wanted or not.
+const HELD_MIN: Duration = Duration::from_secs(10);
+/// How long the other end may take to close a link that is let go.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long a link that was let go is not made again.
+const RELEASED: Duration = Duration::from_secs(60);
+
 /// All direct links and attempts of a node.
 #[derive(Debug)]
 pub(super) struct Directs {
@@ -38,7 +45,8 @@ pub(super) struct Directs {
     budget: usize,
     peers: BTreeMap<NodeId, Pair>,
     links: BTreeMap<LinkId, NodeId>,
-    wanted: BTreeSet<NodeId>,
+    /// The first is wanted most.
+    wanted: Vec<NodeId>,
     offers: Offers,
     pub(super) events: VecDeque<DirectEvent>,
 }
@@ -50,6 +58,8 @@ pub(super) enum DirectEvent {
     Signal { to: NodeId, bytes: Vec<u8> },
     /// An attempt failed.
     Failed { peer: NodeId, reason: String },
+    /// A link is let go: the peer is to be told, and closes it.
+    Released { link: LinkId },
 }
 
 #[derive(Debug)]
@@ -72,6 +82,12 @@ enum State {
     },
     Up {
         link: LinkId,
+        since: Instant,
+    },
+    /// Nothing more is sent by it; the peer closes it.
+    Releasing {
+        link: LinkId,
+        deadline: Instant,
     },
 }
 
@@ -81,21 +97,22 @@ impl Directs {
             budget,
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
-            wanted: BTreeSet::new(),
+            wanted: Vec::new(),
             offers: Offers::default(),
             events: VecDeque::new(),
         }
     }
 
-    /// The peers that this node should hold direct links to.
-    pub(super) fn want(&mut self, peers: BTreeSet<NodeId>) {
+    /// The peers that this node should hold direct links to, the most wanted
+    /// first. Links to others are held as long as there is room.
+    pub(super) fn want(&mut self, peers: Vec<NodeId>) {
         self.wanted = peers;
     }
 
     /// The open direct link to a peer.
     pub(super) fn link(&self, peer: &NodeId) -> Option<LinkId> {
         match self.peers.get(peer)?.state {
-            State::Up { link } => Some(link),
+            State::Up { link, .. } => Some(link),
             _ => None,
         }
     }
@@ -107,18 +124,20 @@ impl Directs {
 
     /// Starts what is due, and gives up what takes too long. `record_of`
     /// gives the records of peers: a description finds its way through others.
+    /// Links may be let go where there is another way to every peer.
     pub(super) fn on_timeout<'a>(
         &mut self,
         me: &mut Me,
         now: Instant,
         record_of: impl Fn(&NodeId) -> Option<&'a Record>,
+        may_release: bool,
         mut next_link: impl FnMut() -> LinkId,
         outputs: &mut VecDeque<Output>,
     ) {
         self.give_up_slow(me, now, outputs);
         let mut trying = self.trying();
         for peer in self.wanted.clone() {
-            if trying >= ATTEMPT_COUNT_MAX || self.links.len() >= self.budget {
+            if trying >= ATTEMPT_COUNT_MAX {
                 break;
             }
             let due = self
@@ -128,6 +147,9 @@ impl Directs {
             let Some(record) = record_of(&peer).filter(|record| due && me.offers_to(record)) else {
                 continue;
             };
+            if !self.has_room(may_release, now) {
+                break;
+            }
             let link = next_link();
             let attempt = me.rng.next_u64();
             let role = Role::Offerer;
@@ -238,10 +260,11 @@ impl Directs {
         }
         let pair = self.peers.entry(peer).or_insert_with(Pair::new);
         // The offerer begins anew: what this end still holds is dead to it.
-        if let State::Trying { link, .. } | State::Up { link } = pair.state {
+        if let Some(link) = pair.state.link() {
             self.links.remove(&link);
+            pair.state = State::Idle { try_at: now.mono };
             outputs.push_back(Output::Hangup { link });
-        } else if self.links.len() >= self.budget {
+        } else if !self.has_room(true, now.mono) {
             return Ok(());
         }
         let link = next_link();
@@ -258,10 +281,10 @@ impl Directs {
     }
 
     /// The driver opened a link. Returns the peer.
-    pub(super) fn on_up(&mut self, link: LinkId) -> Option<NodeId> {
+    pub(super) fn on_up(&mut self, link: LinkId, now: Instant) -> Option<NodeId> {
         let peer = self.peer(link)?;
         let pair = self.peers.get_mut(&peer)?;
-        pair.state = State::Up { link };
+        pair.state = State::Up { link, since: now };
         pair.failures = 0;
         Some(peer)
     }
@@ -277,6 +300,10 @@ impl Directs {
     ) -> Option<NodeId> {
         let peer = self.links.remove(&link)?;
         let pair = self.peers.get_mut(&peer)?;
+        if let State::Releasing { .. } = pair.state {
+            pair.rest(now);
+            return None;
+        }
         let was_up = matches!(pair.state, State::Up { .. });
         let pause = PAUSE_MIN * 2u32.saturating_pow(pair.failures.min(10));
         pair.failures = pair.failures.saturating_add(1);
@@ -294,12 +321,66 @@ impl Directs {
 
     /// Forgets a peer: it is gone, or began anew.
     pub(super) fn forget(&mut self, peer: &NodeId, outputs: &mut VecDeque<Output>) {
-        if let Some(pair) = self.peers.remove(peer)
-            && let State::Trying { link, .. } | State::Up { link } = pair.state
-        {
+        if let Some(link) = self.peers.remove(peer).and_then(|pair| pair.state.link()) {
             self.links.remove(&link);
             outputs.push_back(Output::Hangup { link });
         }
+    }
+
+    /// The peer lets its link to this node go. Returns the link.
+    pub(super) fn on_released(
+        &mut self,
+        peer: &NodeId,
+        now: Instant,
+        outputs: &mut VecDeque<Output>,
+    ) -> Option<LinkId> {
+        let pair = self.peers.get_mut(peer)?;
+        let link = pair.state.link()?;
+        pair.rest(now);
+        self.links.remove(&link);
+        outputs.push_back(Output::Hangup { link });
+        Some(link)
+    }
+
+    /// Whether one more link may be begun; lets one go that nobody here wants,
+    /// the oldest, if that is what it takes.
+    fn has_room(&mut self, may_release: bool, now: Instant) -> bool {
+        if self.held() < self.budget {
+            return true;
+        }
+        let Some((since, peer)) = self.spare().filter(|_| may_release && self.budget > 0) else {
+            return false;
+        };
+        let Some(pair) = self
+            .peers
+            .get_mut(&peer)
+            .filter(|_| since + HELD_MIN <= now)
+        else {
+            return false;
+        };
+        if let State::Up { link, .. } = pair.state {
+            let deadline = now + RELEASE_TIMEOUT;
+            pair.state = State::Releasing { link, deadline };
+            self.events.push_back(DirectEvent::Released { link });
+        }
+        true
+    }
+
+    /// The link to let go first, and since when it is open.
+    fn spare(&self) -> Option<(Instant, NodeId)> {
+        let open = self.peers.iter().filter_map(|(peer, pair)| {
+            let State::Up { since, .. } = pair.state else {
+                return None;
+            };
+            (!self.wanted.contains(peer)).then_some((since, *peer))
+        });
+        open.min()
+    }
+
+    /// Links and attempts that count.
+    fn held(&self) -> usize {
+        let counts = |pair: &&Pair| matches!(pair.state, State::Trying { .. } | State::Up { .. });
+        self.peers.values().filter(counts).count()
     }
 
     /// When [`Self::on_timeout`] has something to do; `record_of` as there.
@@ -308,9 +389,15 @@ impl Directs {
         me: &Me,
         record_of: impl Fn(&NodeId) -> Option<&'a Record>,
     ) -> Option<Instant> {
-        let room = self.trying() < ATTEMPT_COUNT_MAX && self.links.len() < self.budget;
+        let room_at = if self.trying() >= ATTEMPT_COUNT_MAX || self.budget == 0 {
+            None
+        } else if self.held() < self.budget {
+            Some(Instant::default())
+        } else {
+            self.spare().map(|(since, _)| since + HELD_MIN)
+        };
         let deadlines = self.peers.values().filter_map(|pair| match pair.state {
-            State::Trying { deadline, .. } => Some(deadline),
+            State::Trying { deadline, .. } | State::Releasing { deadline, .. } => Some(deadline),
             _ => None,
         });
         let starts = self.wanted.iter().filter_map(|peer| {
@@ -320,14 +407,19 @@ impl Directs {
                 Some(_) => return None,
             };
             let record = record_of(peer)?;
-            (room && me.offers_to(record)).then_some(try_at)
+            let room_at = room_at.filter(|_| me.offers_to(record))?;
+            Some(try_at.max(room_at))
         });
         deadlines.chain(starts).min()
     }
 
     fn give_up_slow(&mut self, me: &mut Me, now: Instant, outputs: &mut VecDeque<Output>) {
         let slow = self.peers.values().filter_map(|pair| match pair.state {
-            State::Trying { link, deadline, .. } if deadline <= now => Some(link),
+            State::Trying { link, deadline, .. } | State::Releasing { link, deadline }
+                if deadline <= now =>
+            {
+                Some(link)
+            }
             _ => None,
         });
         for link in slow.collect::<Vec<_>>() {
@@ -361,6 +453,23 @@ impl Pair {
                 try_at: Instant::default(),
             },
             failures: 0,
+        }
+    }
+
+    fn rest(&mut self, now: Instant) {
+        self.state = State::Idle {
+            try_at: now + RELEASED,
+        };
+    }
+}
+
+impl State {
+    const fn link(&self) -> Option<LinkId> {
+        match *self {
+            Self::Idle { .. } => None,
+            Self::Trying { link, .. } | Self::Up { link, .. } | Self::Releasing { link, .. } => {
+                Some(link)
+            }
         }
     }
 }

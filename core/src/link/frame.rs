@@ -38,6 +38,9 @@ pub(super) enum Frame {
     Pong { nonce: u32 },
     /// The sender closes this path, and means it.
     Bye,
+    /// The sender has no room for this direct link, and lives on: the receiver
+    /// closes it.
+    Release,
 }
 
 impl Frame {

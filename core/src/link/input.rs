@@ -17,7 +17,7 @@ impl Links {
     pub(crate) fn on_up(&mut self, link: LinkId, now: Now) {
         if self.relays.owns(link) {
             self.lanes.insert(link, Lanes::default());
-        } else if let Some(peer) = self.directs.on_up(link) {
+        } else if let Some(peer) = self.directs.on_up(link, now.mono) {
             self.lanes.insert(link, Lanes::default());
             self.set_up(&peer, now.mono);
             if let Some(peer) = self.peers.get_mut(&peer) {
@@ -221,6 +221,16 @@ impl Links {
                     self.drop_silent_direct(from, now.mono);
                 }
             }
+            Frame::Release if kind == LinkKind::Direct => {
+                let link = self.directs.on_released(from, now.mono, &mut self.outputs);
+                if let Some(link) = link {
+                    self.lanes.remove(&link);
+                    self.counters.add("direct_released");
+                    self.events.push_back(LinkEvent::Changed);
+                    self.settle_down(from, DownCause::Lost);
+                }
+            }
+            Frame::Release => self.counters.add("frame_malformed"),
             Frame::Bye => {
                 self.end_peer(from, DownCause::Closed);
                 if let Some(peer) = self.peers.get_mut(from) {

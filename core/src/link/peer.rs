@@ -149,6 +149,19 @@ impl Peer {
         }
     }
 
+    /// Its silence so far does not count: it is to be asked anew.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        let idle = now.since(self.heard_at) >= IDLE;
+        if self.up && (idle || self.ping.is_some()) {
+            self.ping = None;
+            self.direct_heard_at = now;
+            self.heard_at = Instant::from_micros(
+                now.as_micros()
+                    .saturating_sub(u64::try_from(IDLE.as_micros()).unwrap_or(u64::MAX)),
+            );
+        }
+    }
+
     /// Forgets probes that nobody will answer.
     pub(super) fn rest(&mut self) {
         self.ping = None;

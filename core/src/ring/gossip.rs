@@ -9,8 +9,8 @@ use super::message::{Message, Update};
 use crate::id::NodeId;
 use crate::time::Instant;
 
-/// Successors that news is passed on to, beside the predecessor and a member at
-/// random.
+/// Successors that news is passed on to, beside the predecessor and one of
+/// the fingers.
 const SUCCESSOR_COUNT: usize = 3;
 /// News that comes within this time of the last goes out together: what comes
 /// alone waits for nothing.
@@ -62,7 +62,7 @@ impl Ring {
         let news = core::mem::take(&mut self.news.updates);
         let near = self.successors.as_slice().iter().take(SUCCESSOR_COUNT);
         let mut targets: Vec<NodeId> = near.chain(&self.predecessor).copied().collect();
-        targets.extend(self.random_member());
+        targets.extend(self.random_finger());
         targets.sort_unstable();
         targets.dedup();
         for to in targets {
@@ -83,12 +83,5 @@ impl Ring {
             let updates = updates.to_vec();
             self.send(to, Message::Members { ring, updates });
         }
-    }
-
-    fn random_member(&mut self) -> Option<NodeId> {
-        let count = self.members.alive().count() as u64;
-        let index = self.rng.next_u64().checked_rem(count)?;
-        let index = usize::try_from(index).ok()?;
-        self.members.alive().nth(index).map(|(id, _)| *id)
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Member {
     pub(crate) state: MemberState,
     pub(crate) record: Option<Record>,
     since: Instant,
+    /// Whether it is this node that it does not answer. Whom others alone
+    /// suspect is a member like any other until it is dead, or found silent.
+    silent: bool,
     /// When it was told last that it is held for dead.
     accused_at: Option<Instant>,
 }
@@ -126,6 +129,7 @@ impl Members {
             state: update.state,
             record,
             since: now,
+            silent: false,
             accused_at: None,
         };
         let old = self.members.insert(update.id, member);
@@ -178,11 +182,14 @@ impl Members {
     /// some.
     pub(super) fn suspect(&mut self, id: &NodeId, epoch: u64, now: Instant) -> Option<Update> {
         let member = self.members.get_mut(id)?;
-        if member.state != MemberState::Alive || member.epoch > epoch {
+        if !member.is_alive() || member.epoch > epoch {
             return None;
         }
-        member.state = MemberState::Suspect;
-        member.since = now;
+        member.silent = true;
+        if member.state == MemberState::Alive {
+            member.state = MemberState::Suspect;
+            member.since = now;
+        }
         Some(member.update(*id))
     }
 
@@ -206,6 +213,14 @@ impl Members {
         dead
     }
 
+    /// Whoever is suspected has its time to deny that from now on.
+    pub(super) fn on_late(&mut self, now: Instant) {
+        let suspects = self.members.values_mut();
+        for member in suspects.filter(|member| member.state == MemberState::Suspect) {
+            member.since = now;
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.members.values();
         let suspects = suspects.filter(|member| member.state == MemberState::Suspect);
@@ -224,20 +239,27 @@ impl Members {
     }
 
     pub(crate) fn is_alive(&self, id: &NodeId) -> bool {
-        self.members
-            .get(id)
-            .is_some_and(|member| member.state == MemberState::Alive)
+        self.members.get(id).is_some_and(Member::is_alive)
     }
 
     /// The members that live, clockwise from position zero.
     pub(crate) fn alive(&self) -> impl Iterator<Item = (&NodeId, &Record)> {
         self.members.iter().filter_map(|(id, member)| {
-            let alive = member.state == MemberState::Alive;
             member
                 .record
                 .as_ref()
-                .filter(|_| alive)
+                .filter(|_| member.is_alive())
                 .map(|record| (id, record))
+        })
+    }
+
+    /// Those that live, clockwise from a position.
+    pub(super) fn clockwise(&self, position: &NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let after = self.members.range(position..);
+        let round = after.chain(self.members.range(..position));
+        round.filter_map(|(id, member)| {
+            let alive = member.is_alive() && member.record.is_some();
+            alive.then_some(*id)
         })
     }
 
@@ -313,6 +335,14 @@ impl Member {
             incarnation: self.incarnation,
             state: self.state,
             record: self.record.clone().filter(|_| self.lives()),
+        }
+    }
+
+    const fn is_alive(&self) -> bool {
+        match self.state {
+            MemberState::Alive => true,
+            MemberState::Suspect => !self.silent,
+            MemberState::Left | MemberState::Dead => false,
         }
     }
 

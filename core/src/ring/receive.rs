@@ -204,15 +204,7 @@ impl Ring {
                     if let Some(record) = &update.record {
                         self.actions.push_back(RingAction::Learn(record.clone()));
                     }
-                    if update.state == MemberState::Alive {
-                        self.avoided.remove(&update.id);
-                    } else {
-                        self.drop_neighbour(&update.id);
-                    }
-                    if matches!(update.state, MemberState::Suspect | MemberState::Dead) {
-                        let peer = update.id;
-                        self.actions.push_back(RingAction::Doubt { peer });
-                    }
+                    self.on_news(update, now);
                     if merge == Merge::News {
                         news.push(update.clone());
                     }
@@ -224,6 +216,35 @@ impl Ring {
         if !news.is_empty() {
             self.flood(&news, Some(from), now);
             self.changed(now);
+        }
+    }
+
+    fn on_news(&mut self, update: &Update, now: Instant) {
+        let peer = update.id;
+        if update.state == MemberState::Alive {
+            self.avoided.remove(&peer);
+            return;
+        }
+        let near = self.predecessor == Some(peer) || self.successors.as_slice().contains(&peer);
+        if update.state != MemberState::Suspect {
+            self.drop_neighbour(&peer);
+        }
+        if matches!(update.state, MemberState::Suspect | MemberState::Dead) {
+            self.actions.push_back(RingAction::Doubt { peer });
+            if near {
+                self.accuse(peer, now);
+            }
+        }
+    }
+
+    /// Tells a member that it is suspected, or held for dead, so that it may
+    /// deny that.
+    fn accuse(&mut self, peer: NodeId, now: Instant) {
+        if let Some(ring) = self.id
+            && let Some(accusation) = self.members.accusation(&peer, now)
+        {
+            let updates = [accusation].into();
+            self.send(peer, Message::Members { ring, updates });
         }
     }
 
@@ -296,13 +317,7 @@ impl Ring {
             && known.epoch == update.epoch
         {
             // It speaks, and yet is held for dead: let it deny that.
-            if let Some(ring) = self.id
-                && let Some(accusation) = self.members.accusation(&update.id, now)
-            {
-                let updates = [accusation].into();
-                self.send(update.id, Message::Members { ring, updates });
-            }
-            return;
+            return self.accuse(update.id, now);
         }
         self.on_updates(update.id, core::slice::from_ref(&update), now);
     }

@@ -30,7 +30,9 @@ impl SuccessorList {
 
     /// Takes a member and its own successors, in one step (Zave 2012, join
     /// and stabilize), up to `len` entries, leaving out those that `lives`
-    /// denies. Returns whether the list changed.
+    /// denies. Whom the list named before stays in it: a member that started a
+    /// moment ago, or was cut off, knows fewer than this one. Returns whether
+    /// the list changed.
     pub(super) fn adopt(
         &mut self,
         head: NodeId,
@@ -38,20 +40,18 @@ impl SuccessorList {
         len: usize,
         lives: impl Fn(&NodeId) -> bool,
     ) -> bool {
-        let mut list: Vec<NodeId> = Vec::with_capacity(len);
-        for id in core::iter::once(&head).chain(tail) {
-            // The list ends where it has gone round: past this node it would
-            // only repeat itself.
-            if *id == self.own || list.len() >= len {
-                break;
-            }
-            let onward = list
-                .last()
-                .is_none_or(|last| id.is_between(last, &self.own));
-            if onward && lives(id) {
-                list.push(*id);
-            }
-        }
+        let own = self.own;
+        let way = own.distance_to(&head);
+        let named = tail.iter().chain(&self.list);
+        let mut list: Vec<NodeId> = named
+            .filter(|id| **id != own && lives(id) && own.distance_to(id) > way)
+            .chain([&head])
+            .filter(|id| lives(id))
+            .copied()
+            .collect();
+        list.sort_by_key(|id| own.distance_to(id));
+        list.dedup();
+        list.truncate(len);
         let changed = list != self.list;
         self.list = list;
         changed
@@ -75,7 +75,6 @@ pub(super) fn list_len(count: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn id(first: u8) -> NodeId {
         let mut bytes = [0; 32];
@@ -94,12 +93,19 @@ mod tests {
         assert_eq!(list.as_slice(), [id(60), id(10)]);
         assert!(list.remove(&id(60)));
         assert_eq!(list.head(), Some(id(10)));
-        assert!(list.adopt(id(60), &[id(20), id(10), id(30)], 8, |_| true));
-        assert_eq!(
-            list.as_slice(),
-            vec![id(60), id(20), id(30)],
-            "no step back"
+    }
+
+    #[test]
+    fn a_member_that_knows_fewer_takes_nobody_from_the_list() {
+        let mut list = SuccessorList::new(id(50));
+        list.adopt(id(60), &[id(70), id(10)], 8, |_| true);
+        assert!(list.adopt(id(55), &[id(10)], 8, |_| true));
+        assert_eq!(list.as_slice(), [id(55), id(60), id(70), id(10)]);
+        assert!(
+            list.adopt(id(60), &[], 8, |_| true),
+            "the next answers alone"
         );
+        assert_eq!(list.as_slice(), [id(60), id(70), id(10)]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ struct Run {
 
 impl Churn {
     /// Half a minute of churn among so many members, a dozen of them durable.
-    pub fn new(seed: u64, members: usize) -> Self {
+    pub fn of(members: usize, seed: u64) -> Self {
         let general = Scenario::general(seed);
         let weather = Weather {
             latency_us: (5 * MS, 20 * MS),
@@ -75,7 +75,6 @@ impl Churn {
             ..general.weather
         };
         let scenario = Scenario {
-            name: "churn",
             durable: 12.min(members),
             weather,
             duration: 30 * SECOND,
@@ -86,6 +85,28 @@ impl Churn {
             members,
             freezes: false,
         }
+    }
+
+    /// 4 to 50 members in all kinds of weather, with pages that freeze.
+    pub fn mixed(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xc0de);
+        let members = random.pick(&[4, 6, 9, 14, 24, 36, 50]).unwrap_or(4);
+        let general = Scenario::general(seed);
+        let durable = random.between(3, 7.min(members as u64 - 1)) as usize;
+        Self {
+            scenario: Scenario {
+                durable,
+                ..Self::of(members, seed).scenario
+            },
+            members,
+            freezes: random.chance(0.5),
+        }
+        .in_weather(general.weather)
+    }
+
+    fn in_weather(mut self, weather: Weather) -> Self {
+        self.scenario.weather = weather;
+        self
     }
 }
 
@@ -275,7 +296,11 @@ impl Run {
             }
             Event::Link | Event::Trouble(_) => {}
         });
-        match checker.failure.take().or(broken) {
+        let failure = checker.failure.take().or(broken);
+        if failure.is_some() {
+            scenario::show(&self.world);
+        }
+        match failure {
             Some(failure) => Err(format!("{:.3} s: {failure}", self.world.now as f64 / 1e6)),
             None => Ok(()),
         }

@@ -20,7 +20,6 @@ const FRAMES_MAX: u64 = 400;
 /// One run: everything follows from the seed.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    pub name: &'static str,
     pub seed: u64,
     /// Durable nodes, the relay among them.
     pub durable: usize,
@@ -48,7 +47,6 @@ impl Scenario {
             disk_us: (20, random.pick(&[50, 500, 10 * MS]).unwrap_or(50)),
         };
         Self {
-            name: "general",
             seed,
             durable,
             pages,
@@ -62,7 +60,6 @@ impl Scenario {
     pub fn lost_disk(seed: u64) -> Self {
         let general = Self::general(seed);
         Self {
-            name: "lost_disk",
             durable: 3,
             pages: 1,
             faults: Faults::LostDisk,
@@ -79,7 +76,6 @@ impl Scenario {
     pub fn partitions(seed: u64) -> Self {
         let general = Self::general(seed);
         Self {
-            name: "partitions",
             durable: 3 + general.durable % 4,
             faults: Faults::Partitions,
             duration: 60 * SECOND,
@@ -95,7 +91,6 @@ impl Scenario {
     pub fn moves(seed: u64) -> Self {
         let general = Self::general(seed);
         Self {
-            name: "moves",
             durable: 3 + general.durable % 3,
             pages: general.pages % 3,
             faults: Faults::Moves,
@@ -190,7 +185,11 @@ pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker
 }
 
 /// The weather clears, and the ring becomes whole.
-pub fn settle(world: &mut World, workload: &mut Workload, checker: &mut Checker) -> Result<(), String> {
+pub fn settle(
+    world: &mut World,
+    workload: &mut Workload,
+    checker: &mut Checker,
+) -> Result<(), String> {
     world.weather.loss = 0.0;
     let keys = checker.keys();
     let deadline = world.now + SETTLE;
@@ -247,7 +246,7 @@ pub fn read_back(
 }
 
 /// Shows what every node thinks.
-fn show(world: &World) {
+pub fn show(world: &World) {
     for (index, node) in world.alive() {
         let (status, ring) = (node.status(), node.ring_status());
         world.log(|| {

@@ -141,7 +141,9 @@ impl Workload {
             }
             _ => self.done += 1,
         }
-        if call.action == Action::Get {
+        // A newcomer that is in no ring yet has nowhere to look.
+        let newcomer = matches!(reply, Reply::Failed(RequestError::NotJoined));
+        if call.action == Action::Get && !newcomer {
             let failed = matches!(reply, Reply::Failed(_));
             self.gets_failed += usize::from(failed);
             self.get_times.push(world.now - call.begun_at);

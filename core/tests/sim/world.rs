@@ -46,6 +46,8 @@ pub struct Process {
     /// Counts starts: what was under way for an earlier one is dropped.
     start: u64,
     wake_at: Option<u64>,
+    /// When it met another member first, since it started or was frozen.
+    pub placed_at: Option<u64>,
     clock_skew_ms: i64,
 }
 
@@ -189,6 +191,7 @@ impl World {
             disk: Disk::default(),
             start: 0,
             wake_at: None,
+            placed_at: None,
             clock_skew_ms,
         });
         self.start(index);
@@ -214,6 +217,7 @@ impl World {
         let seed = self.random.bytes32();
         let process = &mut self.processes[index];
         process.start += 1;
+        process.placed_at = None;
         self.broken_at = self.now;
         let config = Config {
             network: self.network.clone(),
@@ -336,8 +340,13 @@ impl World {
         self.frozen.entry(index).or_default();
     }
 
+    pub fn is_frozen(&self, index: usize) -> bool {
+        self.frozen.contains_key(&index)
+    }
+
     /// It goes on, and finds all that has happened.
     pub fn thaw(&mut self, index: usize) {
+        self.processes[index].placed_at = None;
         for what in self.frozen.remove(&index).into_iter().flatten() {
             self.queue(0, what);
         }

@@ -6,13 +6,18 @@ use std::collections::BTreeMap;
 
 use roundelay_core::NodeId;
 
-use crate::world::World;
+use crate::world::{SECOND, World};
 
 /// One member's successor list: in order, none twice, never itself.
-pub fn check_list(world: &World, index: usize) -> Result<(), String> {
-    let Some(node) = &world.processes[index].node else {
+pub fn check_list(world: &mut World, index: usize) -> Result<(), String> {
+    let now = world.now;
+    let process = &mut world.processes[index];
+    let Some(node) = &process.node else {
         return Ok(());
     };
+    if !node.successors().is_empty() {
+        process.placed_at.get_or_insert(now);
+    }
     let own = node.id();
     let list = node.successors();
     let ways: Vec<[u8; 32]> = list.iter().map(|id| own.distance_to(id)).collect();
@@ -22,20 +27,34 @@ pub fn check_list(world: &World, index: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The whole ring.
+/// How long one that started, or was frozen, may take to find its place, since
+/// it met the first other member.
+const PLACE: u64 = 10 * SECOND;
+
+/// The whole ring, but for those who look for their place in it.
 pub fn check(world: &World) -> Result<(), String> {
+    // Without the only relay, those that have no direct links are parted.
+    if !is_settled(world, 0) {
+        return Ok(());
+    }
     let members: BTreeMap<NodeId, usize> = world
         .alive()
-        .filter(|(_, node)| !node.successors().is_empty())
+        .filter(|(index, _)| is_settled(world, *index))
         .map(|(index, node)| (node.id(), index))
         .collect();
-    let next_of = |id: &NodeId| -> Result<NodeId, String> {
+    let next_of = |id: &NodeId| -> Result<Option<NodeId>, String> {
         let index = members[id];
         let node = world.processes[index].node.as_ref();
         let list = node.map_or(&[][..], |node| node.successors());
-        let live = list.iter().find(|id| members.contains_key(id));
-        live.copied()
-            .ok_or_else(|| format!("p{index} has no live successor: {list:?}"))
+        let lives = |id: &NodeId| {
+            let process = world.index(id).map(|index| &world.processes[index]);
+            process.is_some_and(|process| process.node.is_some())
+        };
+        if !list.iter().any(lives) {
+            return Err(format!("p{index} has no live successor: {list:?}"));
+        }
+        // Perhaps all of them look for their places.
+        Ok(list.iter().find(|id| members.contains_key(id)).copied())
     };
     // From each member on: either into what is known to lead to the ring, or
     // round it for the first time.
@@ -44,12 +63,16 @@ pub fn check(world: &World) -> Result<(), String> {
     for (walk, start) in members.keys().enumerate() {
         let mut path = Vec::new();
         let mut at = *start;
-        while !done.contains_key(&at) {
+        let mut ends = false;
+        while !ends && !done.contains_key(&at) {
             done.insert(at, walk);
             path.push(at);
-            at = next_of(&at)?;
+            match next_of(&at)? {
+                Some(next) => at = next,
+                None => ends = true,
+            }
         }
-        if done[&at] == walk && path.contains(&at) {
+        if !ends && done[&at] == walk {
             let from = path.iter().position(|id| *id == at).unwrap_or(0);
             rings.push(path.split_off(from));
         }
@@ -66,4 +89,10 @@ pub fn check(world: &World) -> Result<(), String> {
         return Err(format!("the ring of {} is out of order", ring.len()));
     }
     Ok(())
+}
+
+fn is_settled(world: &World, index: usize) -> bool {
+    let process = &world.processes[index];
+    let placed = process.placed_at.is_some_and(|at| at + PLACE <= world.now);
+    !world.is_frozen(index) && placed
 }
