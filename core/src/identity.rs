@@ -16,6 +16,9 @@ use crate::status::Class;
 /// The longest name of a node or network, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 
+/// Home relays that a record names at most.
+pub(crate) const HOME_COUNT_MAX: usize = 4;
+
 /// A node's secret keys, all made from one seed of 32 random bytes that its
 /// owner keeps.
 pub struct Identity {
@@ -51,12 +54,19 @@ impl Identity {
         SignatureBytes::from(self.signing.sign(&[context, message].concat()))
     }
 
-    /// Signs the record that tells others of this node.
+    /// Signs the record that tells others of this node, before it is at home
+    /// anywhere.
     pub(crate) fn record(&self, facts: Facts, network: &Network) -> Record {
+        self.record_at(facts, Vec::new(), network)
+    }
+
+    /// The same with its home relays.
+    pub(crate) fn record_at(&self, facts: Facts, homes: Vec<NodeId>, network: &Network) -> Record {
         let facts = RecordFacts {
             verifying_key: self.signing.verifying_key().to_bytes(),
             agreement_key: PublicKey::from(&self.agreement).to_bytes(),
             facts,
+            homes,
         };
         let signature = self.sign(RECORD_CONTEXT, &facts.signed_bytes(network));
         Record { facts, signature }
@@ -172,6 +182,7 @@ struct RecordFacts {
     verifying_key: [u8; 32],
     agreement_key: [u8; 32],
     facts: Facts,
+    homes: Vec<NodeId>,
 }
 
 /// What a node tells others of itself, signed with its Ed25519 key.
@@ -194,9 +205,12 @@ impl Record {
     /// Checks that the holder of the keys signed this, for this network.
     ///
     /// # Errors
-    /// When the signature or the name is not right.
+    /// When the signature or the name is not right, or the homes are too many.
     pub fn verify(&self, network: &Network) -> Result<(), BadSignature> {
         check_name(&self.facts.facts.name).map_err(|_| BadSignature)?;
+        if self.facts.homes.len() > HOME_COUNT_MAX {
+            return Err(BadSignature);
+        }
         self.check(
             RECORD_CONTEXT,
             &self.facts.signed_bytes(network),
@@ -226,6 +240,21 @@ impl Record {
     #[must_use]
     pub const fn facts(&self) -> &Facts {
         &self.facts.facts
+    }
+
+    /// The relays where the node attached since it started, by the ids of their
+    /// own members, in that order: whoever has no path to the node finds one
+    /// there.
+    #[must_use]
+    pub fn homes(&self) -> &[NodeId] {
+        &self.facts.homes
+    }
+
+    /// Whether this was signed after another of the same node. From one start
+    /// to the next, homes are only added.
+    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
+        let age = |record: &Self| (record.facts().epoch, record.homes().len());
+        age(self) > age(other)
     }
 
     pub(crate) const fn agreement_key(&self) -> &[u8; 32] {

@@ -152,7 +152,12 @@ impl Links {
             return false;
         }
         match self.peers.get_mut(&id) {
-            Some(peer) if peer.record.facts().epoch >= record.facts().epoch => false,
+            Some(peer) if peer.record.facts().epoch >= record.facts().epoch => {
+                if record.is_newer_than(&peer.record) {
+                    peer.record = record.clone();
+                }
+                false
+            }
             Some(_) => {
                 self.end_peer(&id, DownCause::Closed);
                 self.peers.insert(id, Peer::new(record.clone(), now));
@@ -169,6 +174,11 @@ impl Links {
     /// The newest record known of a peer.
     pub(crate) fn record(&self, peer: &NodeId) -> Option<&Record> {
         self.peers.get(peer).map(|peer| &peer.record)
+    }
+
+    /// The members of the relays that this node is attached to.
+    pub(crate) fn relay_members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.relays.attached().map(|(_, member)| member)
     }
 
     /// Whether a way to a peer is open.
@@ -240,10 +250,7 @@ impl Links {
             self.flush_circuits();
             return sent.map_err(|_| SendError::Full);
         }
-        if !self.can_open(to, now.mono) {
-            return Err(SendError::NoPath);
-        }
-        let (Some(via), Some(peer)) = (self.relays.attached(), self.peers.get(to)) else {
+        let (Some(via), Some(peer)) = (self.way(to, now.mono), self.peers.get(to)) else {
             return Err(SendError::NoPath);
         };
         let opened = self
@@ -406,8 +413,21 @@ impl Links {
     // ---- details ----
 
     fn can_open(&self, peer: &NodeId, now: Instant) -> bool {
-        self.relays.attached().is_some()
-            && self.peers.get(peer).is_some_and(|peer| !peer.is_gone(now))
+        self.way(peer, now).is_some()
+    }
+
+    /// The relay by which a circuit to a peer can be opened: one where it is at
+    /// home; of a peer that names none, any.
+    fn way(&self, id: &NodeId, now: Instant) -> Option<LinkId> {
+        let peer = self.peers.get(id).filter(|peer| !peer.is_gone(now))?;
+        let homes = peer.record.homes();
+        let ways = || {
+            let attached = self.relays.attached();
+            attached.filter(|(link, _)| !peer.is_absent(*link, now))
+        };
+        let home = ways().find(|(_, member)| member == id || homes.contains(member));
+        let any = || ways().next().filter(|_| homes.is_empty());
+        home.or_else(any).map(|(link, _)| link)
     }
 
     fn ping(&mut self, to: &NodeId, now: Now) {
@@ -510,6 +530,7 @@ impl Links {
                 RelayEvent::Attached { member } => {
                     self.learn(&member, now);
                     let member = member.id();
+                    self.me.add_home(member);
                     self.events.push_back(LinkEvent::Attached { member });
                     for peer in self.peers.values_mut() {
                         peer.set_found();

@@ -358,11 +358,18 @@ impl Node {
                 self.on_way_changed(&peer, now);
             }
             LinkEvent::Attached { member } => {
+                self.ring.set_record(&self.links.me.record);
                 if member != self.id() {
                     self.ring.on_contact(member, now.mono);
                 }
             }
-            LinkEvent::Detached { member } => self.ring.on_contact_lost(&member),
+            LinkEvent::Detached { member } => {
+                self.ring.on_contact_lost(&member);
+                let mut others = self.links.relay_members();
+                if let Some(other) = others.find(|other| *other != self.id()) {
+                    self.ring.on_contact(other, now.mono);
+                }
+            }
             LinkEvent::Message { peer, bytes } => self.on_bytes(peer, &bytes, now),
             LinkEvent::Signal { to, bytes } => {
                 self.send(to, Lane::Control, Message::Signal(bytes), now);
@@ -588,18 +595,24 @@ impl Node {
     }
 
     /// The peer to hand a message to that none of the trail had a path for:
-    /// its target, else whoever brought news of it, else who is nearest to it.
+    /// its target, else its home relay, else whoever brought news of it, else
+    /// this node's own relay, which knows others, else who is nearest to it.
     fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
         if self.links.can_send(target, now.mono) {
             return Some(*target);
         }
-        let back = self.returns.get(target).copied();
-        let back = back.filter(|via| self.links.is_up(via) && !trail.contains(via));
-        back.or_else(|| {
+        let is_new = |id: &NodeId| *id != self.id() && !trail.contains(id);
+        let record = self.links.record(target);
+        let mut homes = record.iter().flat_map(|record| record.homes());
+        let home = homes.find(|id| is_new(id) && self.links.can_send(id, now.mono));
+        let back = self.returns.get(target);
+        let back = home.or_else(|| back.filter(|via| is_new(via) && self.links.is_up(via)));
+        back.copied().or_else(|| {
+            let mut relays = self.links.relay_members();
+            let relay = relays.find(|id| is_new(id) && self.links.is_up(id));
             let members = self.ring.members().alive().map(|(id, _)| *id);
-            members
-                .filter(|id| self.links.is_up(id) && !trail.contains(id))
-                .min_by_key(|id| id.distance_to(target))
+            let members = members.filter(|id| is_new(id) && self.links.is_up(id));
+            relay.or_else(|| members.min_by_key(|id| id.distance_to(target)))
         })
     }
 

@@ -186,6 +186,19 @@ impl Ring {
         status
     }
 
+    /// This node's record says more than before: so is its news.
+    pub(crate) fn set_record(&mut self, own: &Record) {
+        if !own.is_newer_than(&self.own) {
+            return;
+        }
+        self.own = own.clone();
+        if self.id.is_some() {
+            self.incarnation = self.incarnation.saturating_add(1);
+            let update = self.own_update();
+            self.flood(&[update], None);
+        }
+    }
+
     /// Starts a ring of one.
     pub(crate) fn genesis(&mut self) {
         self.id = Some(RingId::from_bytes(self.rng.bytes()));

@@ -466,6 +466,14 @@ impl Circuits {
         self.sessions.retain(|_, session| session.peer != *peer);
     }
 
+    /// Ends the sessions with a peer through one link.
+    pub(super) fn close_at(&mut self, peer: &NodeId, via: LinkId) {
+        self.sessions
+            .retain(|_, session| session.peer != *peer || session.via != via);
+        let sessions = &self.sessions;
+        self.current.retain(|_, index| sessions.contains_key(index));
+    }
+
     /// Ends all sessions through a link, and names their peers.
     pub(super) fn close_via(&mut self, via: LinkId) -> Vec<NodeId> {
         let peers = self.sessions.values().filter(|session| session.via == via);

@@ -94,7 +94,7 @@ impl Links {
                 self.on_delivery(link, from, body, now);
             }
             Ok((FromRelay::Gone { peer }, [])) if self.relays.is_attached(link) => {
-                self.on_gone(&peer, now.mono);
+                self.on_gone(link, &peer, now.mono);
             }
             Ok((frame, [])) => {
                 let answer = self.relays.on_frame(&self.me, link, &frame, now.mono);
@@ -143,11 +143,10 @@ impl Links {
     /// there is impossible unless this node was lied to about a newer one.
     fn learn_from_peer(&mut self, record: &Record, now: Instant) {
         let id = record.id();
-        let same = self
-            .peers
-            .get(&id)
-            .is_some_and(|peer| peer.record.facts().epoch == record.facts().epoch);
-        if !same {
+        let known = self.peers.get(&id).map(|peer| &peer.record);
+        if known.is_some_and(|known| known.facts().epoch == record.facts().epoch) {
+            self.learn(record, now);
+        } else {
             if let Some(peer) = self.peers.get_mut(&id) {
                 let was_up = core::mem::replace(&mut peer.up, false);
                 let epoch = peer.record.facts().epoch;
@@ -166,14 +165,24 @@ impl Links {
         }
     }
 
-    fn on_gone(&mut self, peer: &NodeId, now: Instant) {
-        self.circuits.close(peer);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.set_gone(now);
+    /// A relay does not have a peer. Where the peer is at home, that tells
+    /// something of the peer; elsewhere it was only looked for.
+    fn on_gone(&mut self, relay: LinkId, id: &NodeId, now: Instant) {
+        self.circuits.close_at(id, relay);
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.set_absent(relay, now);
+        let homes = peer.record.homes();
+        let is_home = |member: &NodeId| homes.contains(member);
+        let at_home = self.relays.member(relay).as_ref().is_some_and(is_home);
+        if at_home && self.way(id, now).is_none() {
+            self.report_down(id, DownCause::Closed);
+        } else {
+            self.settle_down(id, DownCause::Lost);
         }
-        self.report_down(peer, DownCause::Closed);
         // A direct link may be open still, to a peer that was killed.
-        self.doubt(*peer);
+        self.doubt(*id);
     }
 
     fn on_peer_frame(&mut self, from: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {

@@ -1,8 +1,10 @@
 //! What a node knows of one other peer, and whether it still answers.
 
+use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::frame::Assembly;
+use crate::event::LinkId;
 use crate::id::NodeId;
 use crate::identity::Record;
 use crate::rtt::Rtt;
@@ -29,8 +31,9 @@ pub(super) struct Peer {
     pub(super) heard_at: Instant,
     /// The same by its direct link.
     pub(super) direct_heard_at: Instant,
-    gone_at: Option<Instant>,
-    gone_count: u32,
+    gone: Gone,
+    /// The same at single relays, by the links to them.
+    absent: BTreeMap<LinkId, Gone>,
     pub(super) assembly: Assembly,
     pub(super) message_count: u32,
     ping: Option<Ping>,
@@ -42,6 +45,13 @@ pub(super) struct Peer {
 struct Ping {
     nonce: u32,
     sent_at: Instant,
+    count: u32,
+}
+
+/// When a peer was not to be found last, and how often in a row.
+#[derive(Debug, Default)]
+struct Gone {
+    at: Option<Instant>,
     count: u32,
 }
 
@@ -68,8 +78,8 @@ impl Peer {
             rtt: Rtt::default(),
             heard_at: now,
             direct_heard_at: now,
-            gone_at: None,
-            gone_count: 0,
+            gone: Gone::default(),
+            absent: BTreeMap::new(),
             assembly: Assembly::default(),
             message_count: 0,
             ping: None,
@@ -87,20 +97,29 @@ impl Peer {
 
     /// The peer was not to be found.
     pub(super) fn set_gone(&mut self, now: Instant) {
-        self.gone_at = Some(now);
-        self.gone_count = self.gone_count.saturating_add(1);
+        self.gone.note(now);
+    }
+
+    /// One relay does not have it.
+    pub(super) fn set_absent(&mut self, relay: LinkId, now: Instant) {
+        self.absent.entry(relay).or_default().note(now);
     }
 
     /// The peer spoke, or may be back.
     pub(super) fn set_found(&mut self) {
-        self.gone_at = None;
-        self.gone_count = 0;
+        self.gone = Gone::default();
+        self.absent.clear();
     }
 
+    /// Whether it is in vain to look for the peer now.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
-        let doubled = 2u32.saturating_pow(self.gone_count.saturating_sub(1).min(8));
-        let pause = (GONE_MIN * doubled).min(GONE_MAX);
-        self.gone_at.is_some_and(|at| now.since(at) < pause)
+        self.gone.is_recent(now)
+    }
+
+    /// The same at one relay.
+    pub(super) fn is_absent(&self, relay: LinkId, now: Instant) -> bool {
+        let gone = self.absent.get(&relay);
+        gone.is_some_and(|gone| gone.is_recent(now))
     }
 
     /// When [`Self::probe`] will have something to do. Whoever is in doubt
@@ -179,5 +198,18 @@ impl Peer {
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
         }
+    }
+}
+
+impl Gone {
+    fn note(&mut self, now: Instant) {
+        self.at = Some(now);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        let doubled = 2u32.saturating_pow(self.count.saturating_sub(1).min(8));
+        let pause = (GONE_MIN * doubled).min(GONE_MAX);
+        self.at.is_some_and(|at| now.since(at) < pause)
     }
 }

@@ -11,7 +11,7 @@ use super::Me;
 use crate::attach::{Attach, FromRelay, Refusal, ToRelay};
 use crate::event::{Dial, Lane, LinkId, Output};
 use crate::id::NodeId;
-use crate::identity::Record;
+use crate::identity::{HOME_COUNT_MAX, Record};
 use crate::rng::Rng;
 use crate::status::{RelayState, RelayStatus};
 use crate::time::Instant;
@@ -76,12 +76,19 @@ impl Relays {
         }
     }
 
-    /// The link to a relay that carries frames.
-    pub(super) fn attached(&self) -> Option<LinkId> {
-        self.relays.iter().find_map(|relay| match relay.state {
-            State::Attached { link, .. } => Some(link),
+    /// The links to relays that carry frames, and the relays' own members.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (LinkId, NodeId)> + '_ {
+        self.relays.iter().filter_map(|relay| match relay.state {
+            State::Attached { link, member } => Some((link, member)),
             _ => None,
         })
+    }
+
+    /// The relay's own member at the end of such a link.
+    pub(super) fn member(&self, link: LinkId) -> Option<NodeId> {
+        let mut attached = self.attached();
+        let found = attached.find(|(own, _)| *own == link);
+        found.map(|(_, member)| member)
     }
 
     /// Whether a link is one to a relay.
@@ -238,6 +245,18 @@ impl Relays {
             },
         };
         self.relays.iter().map(status).collect()
+    }
+}
+
+impl Me {
+    /// This node is attached to a relay: others may look for it there.
+    pub(super) fn add_home(&mut self, relay: NodeId) {
+        let homes = self.record.homes();
+        if homes.len() < HOME_COUNT_MAX && !homes.contains(&relay) {
+            let homes = [homes, &[relay]].concat();
+            let facts = self.record.facts().clone();
+            self.record = self.identity.record_at(facts, homes, &self.network);
+        }
     }
 }
 

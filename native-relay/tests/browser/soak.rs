@@ -1,0 +1,340 @@
+//! Twelve nodes, three relays and some pages under load, while durable members
+//! are killed or frozen, one at a time, and pages come and go.
+//!
+//! ```sh
+//! ROUNDELAY_FAULTS=20 ROUNDELAY_SEED=17 cargo test -p roundelay --test browser soak -- --nocapture
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use roundelay_core::kvs::Version;
+
+use crate::common::{Answer, DEADLINE, Member, Ring, alone, free_port, http, wait_until};
+use crate::webdriver::{Browser, Kind, Tab};
+
+const RELAYS: usize = 3;
+const NODES: usize = 12;
+const PAGES: usize = 5;
+/// How many faults, without `ROUNDELAY_FAULTS`.
+const FAULTS: usize = 5;
+
+const CALLERS: usize = 4;
+/// Fewer keys than calls, so that each is written often.
+const KEYS: usize = 64;
+/// Between two calls of one caller: fifteen processes and a browser share the
+/// machine with them.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Between two changes of the pages.
+const PAGE_PAUSE: Duration = Duration::from_secs(3);
+/// What is promised after the last fault.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The dice (Marsaglia 2003: xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    const fn new(seed: u64) -> Self {
+        // Zero is the one state that it never leaves.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What all callers know.
+struct Load {
+    /// The HTTP port of each member.
+    ports: Vec<u16>,
+    /// The member that is down or frozen; as many as there are for none. It
+    /// gets no new calls, or all callers would soon wait for it.
+    victim: AtomicUsize,
+    stop: AtomicBool,
+    /// The newest write of each key that was acknowledged.
+    acknowledged: Mutex<BTreeMap<usize, (Version, String)>>,
+    writes: AtomicUsize,
+    reads: AtomicUsize,
+    /// How often a call ended in which error.
+    errors: Mutex<BTreeMap<String, usize>>,
+    lost: Mutex<Vec<String>>,
+}
+
+impl Load {
+    fn new(ring: &Ring) -> Self {
+        Self {
+            ports: ring.members.iter().map(|member| member.http).collect(),
+            victim: AtomicUsize::new(ring.members.len()),
+            stop: AtomicBool::new(false),
+            acknowledged: Mutex::default(),
+            writes: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            errors: Mutex::default(),
+            lost: Mutex::default(),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn count_error(&self, call: &str, answer: &Answer) {
+        let kind = match answer.status {
+            0 => "no answer".to_owned(),
+            status => {
+                let told = serde_json::from_slice::<serde_json::Value>(&answer.body);
+                let code = told.unwrap_or_default()["error"].clone();
+                format!("{status} {}", code.as_str().unwrap_or("?"))
+            }
+        };
+        *lock(&self.errors)
+            .entry(format!("{call}: {kind}"))
+            .or_default() += 1;
+    }
+
+    /// Puts and gets keys until it is told to stop.
+    fn call(&self, caller: usize, seed: u64) {
+        let mut dice = Dice::new(seed ^ (caller as u64 + 1) << 32);
+        let mut value = 0;
+        while !self.stopped() {
+            let member = dice.below(self.ports.len());
+            if member != self.victim.load(Ordering::Relaxed) {
+                let key = dice.below(KEYS);
+                if dice.below(2) == 0 {
+                    value += 1;
+                    self.put(self.ports[member], key, format!("{caller}/{value}"));
+                } else {
+                    self.get(self.ports[member], key);
+                }
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn put(&self, port: u16, key: usize, value: String) {
+        let put = http("PUT", port, &path(key), value.as_bytes());
+        if put.status != 204 {
+            return self.count_error("put", &put);
+        }
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let version = version(&put);
+        let mut acknowledged = lock(&self.acknowledged);
+        let newest = acknowledged.entry(key).or_insert((version, value.clone()));
+        if version > newest.0 {
+            *newest = (version, value);
+        }
+    }
+
+    /// Whether the read is as good as what was acknowledged before it began; an
+    /// error is counted, and says nothing.
+    fn get(&self, port: u16, key: usize) -> bool {
+        let before = lock(&self.acknowledged).get(&key).cloned();
+        let get = http("GET", port, &path(key), b"");
+        if ![200, 404].contains(&get.status) {
+            self.count_error("get", &get);
+            return false;
+        }
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let Some((newest, value)) = before else {
+            return true;
+        };
+        let read = if get.status == 200 {
+            version(&get)
+        } else {
+            Version::ZERO
+        };
+        let good = read > newest || (read == newest && get.text() == value);
+        if !good {
+            let words = format!(
+                "key {key} by port {port}: {newest} ({value}) was acknowledged, read {} ({})",
+                read,
+                get.text()
+            );
+            println!("LOST: {words}");
+            lock(&self.lost).push(words);
+        }
+        good
+    }
+}
+
+fn path(key: usize) -> String {
+    format!("/v1/kv/soak-{key}/n")
+}
+
+fn version(answer: &Answer) -> Version {
+    answer.header("etag").trim_matches('"').parse().unwrap()
+}
+
+/// Tells the callers to stop, also when the test fails.
+struct Stop<'a>(&'a Load);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A ring with three relays, the nodes at home in one after the other.
+struct Soak {
+    ring: Ring,
+    /// The ports of the relays.
+    relays: Vec<u16>,
+}
+
+impl Soak {
+    fn start() -> Self {
+        let mut ring = Ring::start(0);
+        let mut relays = vec![ring.listen];
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        for number in 2..=RELAYS {
+            let port = free_port();
+            let (listen, first) = (format!("127.0.0.1:{port}"), url(relays[0]));
+            let args = ["relay", "--listen", &listen, "--relay", &first];
+            ring.add(&format!("relay-{number}"), &args);
+            relays.push(port);
+        }
+        for relay in 1..RELAYS {
+            let port = ring.members[relay].http;
+            wait_until("a relay", DEADLINE, || {
+                http("GET", port, "/healthz", b"").status == 200
+            });
+        }
+        for number in 0..NODES {
+            let relay = url(relays[number % RELAYS]);
+            ring.add(&format!("node-{number}"), &["node", "--relay", &relay]);
+        }
+        let soak = Self { ring, relays };
+        soak.wait_whole("the start", DEADLINE, 0);
+        soak
+    }
+
+    /// Waits until every member is ready, lacks no copy, and has all members
+    /// and so many pages in its ring.
+    fn wait_whole(&self, when: &str, deadline: Duration, pages: usize) {
+        let start = Instant::now();
+        for member in &self.ring.members {
+            let left = deadline.saturating_sub(start.elapsed());
+            let what = format!("port {} to be whole after {when}", member.http);
+            wait_until(&what, left, || {
+                member.is_whole() && alive(member) == self.ring.members.len() + pages
+            });
+        }
+        println!("whole {:?} after {when}", start.elapsed());
+    }
+
+    /// Waits until no copy is missing anywhere.
+    fn wait_copies(&self) {
+        wait_until("all copies", DEADLINE, || {
+            self.ring.members.iter().all(Member::is_whole)
+        });
+    }
+
+    fn assert_all_run(&mut self) {
+        for member in &mut self.ring.members {
+            let port = member.http;
+            assert!(member.process().is_alive(), "port {port} exited");
+        }
+    }
+
+    /// Kills or freezes one member for a while.
+    fn fault(&mut self, number: usize, dice: &mut Dice, load: &Load, opening: &Mutex<()>) {
+        // Relays are few: every third fault is one's.
+        let victim = match number % 3 {
+            0 => dice.below(RELAYS),
+            _ => RELAYS + dice.below(NODES),
+        };
+        let kill = dice.below(2) == 0;
+        let length = Duration::from_millis(1000 + 500 * dice.below(11) as u64);
+        let what = if kill { "kill -9" } else { "SIGSTOP" };
+        let port = self.ring.members[victim].http;
+        println!("fault {number}: {what} of member {victim} (port {port}) for {length:?}");
+        let before = load.writes.load(Ordering::Relaxed);
+        let started = lock(opening);
+        load.victim.store(victim, Ordering::Relaxed);
+        drop(started);
+        let member = &mut self.ring.members[victim];
+        if kill {
+            member.kill_9();
+            std::thread::sleep(length);
+            member.start();
+        } else {
+            member.process().signal("STOP");
+            std::thread::sleep(length);
+            member.process().signal("CONT");
+        }
+        let written = load.writes.load(Ordering::Relaxed) - before;
+        println!("fault {number}: {written} writes were acknowledged meanwhile");
+        load.victim.store(self.ring.members.len(), Ordering::Relaxed);
+        assert!(written > 0, "nobody could write after {what} of {victim}");
+    }
+}
+
+fn alive(member: &Member) -> usize {
+    let ring = http("GET", member.http, "/v1/ring", b"");
+    if ring.status != 200 {
+        return 0;
+    }
+    let ring = ring.json();
+    let members = ring["members"].as_array().unwrap().iter();
+    members.filter(|member| member["state"] == "alive").count()
+}
+
+/// Opens and closes pages; returns those that are open in the end.
+fn change_pages<'a>(
+    browser: &'a Browser,
+    soak_relays: &[u16],
+    load: &Load,
+    opening: &Mutex<()>,
+    seed: u64,
+) -> Vec<Tab<'a>> {
+    let mut dice = Dice::new(seed ^ 0x7061_6765);
+    let mut tabs: Vec<Tab<'a>> = Vec::new();
+    let mut due = Instant::now();
+    while !load.stopped() || tabs.len() < PAGES {
+        if tabs.len() == PAGES {
+            due += PAGE_PAUSE;
+            while Instant::now() < due && !load.stopped() {
+                std::thread::sleep(PAUSE);
+            }
+            if load.stopped() {
+                break;
+            }
+            tabs.swap_remove(dice.below(PAGES)).close();
+            due += PAGE_PAUSE;
+            while Instant::now() < due && !load.stopped() {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        // A page is loaded from a relay that runs until it is loaded.
+        let guard = lock(opening);
+        let victim = load.victim.load(Ordering::Relaxed);
+        let choices: Vec<u16> = (0..RELAYS)
+            .filter(|relay| *relay != victim)
+            .map(|relay| soak_relays[relay])
+            .collect();
+        let relay = choices[dice.below(choices.len())];
+        let tab = browser.open(&format!("http://127.0.0.1:{relay}/"));
+        drop(guard);
+        wait_until("a page to join", DEADLINE, || {
+            let joined = tab.run("return Boolean(window.roundelay?.peer)", &[]);
+            joined == Ok(true.into())
+        });
+        tabs.push(tab);
+    }
+    tabs
+}
