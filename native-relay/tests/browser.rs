@@ -11,6 +11,8 @@ mod bad_input;
 mod faults;
 #[path = "browser/figures.rs"]
 mod figures;
+#[path = "browser/soak.rs"]
+mod soak;
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 

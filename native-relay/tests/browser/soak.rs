@@ -62,10 +62,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Load {
     /// The HTTP port of each member.
     ports: Vec<u16>,
-    /// The member that is down or frozen; as many as there are for none. It
-    /// gets no new calls, or all callers would soon wait for it.
-    victim: AtomicUsize,
+    /// The member that is down or frozen. It gets no new calls, or all callers
+    /// would soon wait for it.
+    victim: Mutex<Option<usize>>,
+    /// Held while a page is loaded: meanwhile no member is taken.
+    loading: Mutex<()>,
     stop: AtomicBool,
+    /// How many pages are open at first, and whether they are to stay.
+    pages: AtomicUsize,
+    pages_stay: AtomicBool,
+    page_changes: AtomicUsize,
     /// The newest write of each key that was acknowledged.
     acknowledged: Mutex<BTreeMap<usize, (Version, String)>>,
     writes: AtomicUsize,
@@ -79,8 +85,12 @@ impl Load {
     fn new(ring: &Ring) -> Self {
         Self {
             ports: ring.members.iter().map(|member| member.http).collect(),
-            victim: AtomicUsize::new(ring.members.len()),
+            victim: Mutex::default(),
+            loading: Mutex::default(),
             stop: AtomicBool::new(false),
+            pages: AtomicUsize::new(0),
+            pages_stay: AtomicBool::new(false),
+            page_changes: AtomicUsize::new(0),
             acknowledged: Mutex::default(),
             writes: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
@@ -109,11 +119,11 @@ impl Load {
 
     /// Puts and gets keys until it is told to stop.
     fn call(&self, caller: usize, seed: u64) {
-        let mut dice = Dice::new(seed ^ (caller as u64 + 1) << 32);
+        let mut dice = Dice::new(seed + caller as u64 + 1);
         let mut value = 0;
         while !self.stopped() {
             let member = dice.below(self.ports.len());
-            if member != self.victim.load(Ordering::Relaxed) {
+            if *lock(&self.victim) != Some(member) {
                 let key = dice.below(KEYS);
                 if dice.below(2) == 0 {
                     value += 1;
@@ -126,6 +136,19 @@ impl Load {
         }
     }
 
+    /// Prints what happened.
+    fn tell(&self) {
+        println!(
+            "{} writes acknowledged, {} reads, pages closed or opened {} times",
+            self.writes.load(Ordering::Relaxed),
+            self.reads.load(Ordering::Relaxed),
+            self.page_changes.load(Ordering::Relaxed)
+        );
+        for (kind, count) in lock(&self.errors).iter() {
+            println!("errors: {count:>5} {kind}");
+        }
+    }
+
     fn put(&self, port: u16, key: usize, value: String) {
         let put = http("PUT", port, &path(key), value.as_bytes());
         if put.status != 204 {
@@ -134,7 +157,9 @@ impl Load {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let version = version(&put);
         let mut acknowledged = lock(&self.acknowledged);
-        let newest = acknowledged.entry(key).or_insert((version, value.clone()));
+        let newest = acknowledged
+            .entry(key)
+            .or_insert_with(|| (version, value.clone()));
         if version > newest.0 {
             *newest = (version, value);
         }
@@ -186,6 +211,7 @@ struct Stop<'a>(&'a Load);
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.stop.store(true, Ordering::Relaxed);
+        self.0.pages_stay.store(true, Ordering::Relaxed);
     }
 }
 
@@ -252,7 +278,7 @@ impl Soak {
     }
 
     /// Kills or freezes one member for a while.
-    fn fault(&mut self, number: usize, dice: &mut Dice, load: &Load, opening: &Mutex<()>) {
+    fn fault(&mut self, number: usize, dice: &mut Dice, load: &Load) {
         // Relays are few: every third fault is one's.
         let victim = match number % 3 {
             0 => dice.below(RELAYS),
@@ -264,9 +290,9 @@ impl Soak {
         let port = self.ring.members[victim].http;
         println!("fault {number}: {what} of member {victim} (port {port}) for {length:?}");
         let before = load.writes.load(Ordering::Relaxed);
-        let started = lock(opening);
-        load.victim.store(victim, Ordering::Relaxed);
-        drop(started);
+        let loading = lock(&load.loading);
+        *lock(&load.victim) = Some(victim);
+        drop(loading);
         let member = &mut self.ring.members[victim];
         if kill {
             member.kill_9();
@@ -279,7 +305,7 @@ impl Soak {
         }
         let written = load.writes.load(Ordering::Relaxed) - before;
         println!("fault {number}: {written} writes were acknowledged meanwhile");
-        load.victim.store(self.ring.members.len(), Ordering::Relaxed);
+        *lock(&load.victim) = None;
         assert!(written > 0, "nobody could write after {what} of {victim}");
     }
 }
@@ -294,47 +320,117 @@ fn alive(member: &Member) -> usize {
     members.filter(|member| member["state"] == "alive").count()
 }
 
-/// Opens and closes pages; returns those that are open in the end.
-fn change_pages<'a>(
+/// Pages that come and go.
+struct Pages<'a> {
     browser: &'a Browser,
-    soak_relays: &[u16],
-    load: &Load,
-    opening: &Mutex<()>,
-    seed: u64,
-) -> Vec<Tab<'a>> {
-    let mut dice = Dice::new(seed ^ 0x7061_6765);
-    let mut tabs: Vec<Tab<'a>> = Vec::new();
-    let mut due = Instant::now();
-    while !load.stopped() || tabs.len() < PAGES {
-        if tabs.len() == PAGES {
-            due += PAGE_PAUSE;
-            while Instant::now() < due && !load.stopped() {
-                std::thread::sleep(PAUSE);
-            }
-            if load.stopped() {
-                break;
-            }
-            tabs.swap_remove(dice.below(PAGES)).close();
-            due += PAGE_PAUSE;
-            while Instant::now() < due && !load.stopped() {
+    /// The ports of the relays.
+    relays: &'a [u16],
+    dice: Dice,
+    tabs: Vec<Tab<'a>>,
+}
+
+impl<'a> Pages<'a> {
+    /// Opens all, then closes or opens one at a time until they shall stay.
+    fn come_and_go(mut self, load: &Load) -> Vec<Tab<'a>> {
+        let mut due = Instant::now();
+        while !load.pages_stay.load(Ordering::Relaxed) {
+            if load.pages.load(Ordering::Relaxed) < PAGES {
+                self.open(load);
+                load.pages.store(self.tabs.len(), Ordering::Relaxed);
+                due = Instant::now();
+            } else if due.elapsed() >= PAGE_PAUSE {
+                due += PAGE_PAUSE;
+                if self.tabs.len() < PAGES {
+                    self.open(load);
+                } else {
+                    let tab = self.dice.below(PAGES);
+                    self.tabs.swap_remove(tab).close();
+                }
+                load.page_changes.fetch_add(1, Ordering::Relaxed);
+            } else {
                 std::thread::sleep(PAUSE);
             }
         }
-        // A page is loaded from a relay that runs until it is loaded.
-        let guard = lock(opening);
-        let victim = load.victim.load(Ordering::Relaxed);
-        let choices: Vec<u16> = (0..RELAYS)
-            .filter(|relay| *relay != victim)
-            .map(|relay| soak_relays[relay])
-            .collect();
-        let relay = choices[dice.below(choices.len())];
-        let tab = browser.open(&format!("http://127.0.0.1:{relay}/"));
-        drop(guard);
+        self.tabs
+    }
+
+    /// Opens a page of a relay that runs for as long as that takes.
+    fn open(&mut self, load: &Load) {
+        let loading = lock(&load.loading);
+        let victim = *lock(&load.victim);
+        let relays = (0..RELAYS).filter(|relay| Some(*relay) != victim);
+        let relays: Vec<usize> = relays.collect();
+        let port = self.relays[relays[self.dice.below(relays.len())]];
+        let tab = self.browser.open(&format!("http://127.0.0.1:{port}/"));
+        drop(loading);
         wait_until("a page to join", DEADLINE, || {
             let joined = tab.run("return Boolean(window.roundelay?.peer)", &[]);
             joined == Ok(true.into())
         });
-        tabs.push(tab);
+        self.tabs.push(tab);
     }
-    tabs
+}
+
+/// Reads all that was acknowledged in a page.
+fn read_in_page(tab: &Tab<'_>, load: &Load) {
+    for (key, (newest, value)) in lock(&load.acknowledged).iter() {
+        let body = "const got = await window.roundelay.peer.get(args[0]);
+            return [got?.version, got && new TextDecoder().decode(got.value)];";
+        let got = tab.run(body, &[&format!("soak-{key}/n")]).unwrap();
+        let version: Version = got[0].as_str().unwrap().parse().unwrap();
+        let same = version == *newest && got[1] == value.as_str();
+        assert!(same || version > *newest, "key {key}: {newest}, {got}");
+    }
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_while_members_are_killed_and_frozen() {
+    let _alone = alone();
+    let faults = number("ROUNDELAY_FAULTS").map_or(FAULTS, |faults| faults as usize);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("ROUNDELAY_SEED").unwrap_or(now.as_millis() as u64 % 1_000_000);
+    println!("ROUNDELAY_FAULTS={faults} ROUNDELAY_SEED={seed}");
+    let mut soak = Soak::start();
+    let browser = Browser::start(Kind::Chromium, soak.ring.dir.path());
+    let load = Load::new(&soak.ring);
+    let relays = soak.relays.clone();
+    let pages = Pages {
+        browser: &browser,
+        relays: &relays,
+        dice: Dice::new(!seed),
+        tabs: Vec::new(),
+    };
+    let tabs = std::thread::scope(|scope| {
+        let load = &load;
+        let _stop = Stop(load);
+        let pages = scope.spawn(|| pages.come_and_go(load));
+        for caller in 0..CALLERS {
+            scope.spawn(move || load.call(caller, seed));
+        }
+        wait_until("the first pages", 2 * DEADLINE, || {
+            load.pages.load(Ordering::Relaxed) == PAGES
+        });
+        let mut dice = Dice::new(seed);
+        let mut ended = Instant::now();
+        for number in 0..faults {
+            soak.wait_copies();
+            soak.fault(number, &mut dice, load);
+            ended = Instant::now();
+            soak.assert_all_run();
+        }
+        load.pages_stay.store(true, Ordering::Relaxed);
+        let tabs = pages.join().unwrap();
+        let left = WHOLE_WITHIN.saturating_sub(ended.elapsed());
+        soak.wait_whole("the last fault", left, tabs.len());
+        tabs
+    });
+    soak.assert_all_run();
+    load.tell();
+    assert!(lock(&load.lost).is_empty(), "lost: {:#?}", lock(&load.lost));
+    for port in &load.ports {
+        assert!((0..KEYS).all(|key| load.get(*port, key)), "port {port}");
+    }
+    for tab in &tabs {
+        read_in_page(tab, &load);
+    }
 }
