@@ -540,7 +540,12 @@ impl Links {
                     self.lanes.remove(&link);
                     self.counters.add("relay_lost");
                     for peer in self.circuits.close_via(link) {
-                        self.settle_down(&peer, DownCause::Lost);
+                        // One that is in doubt already lost its last way.
+                        let cause = match self.doubted.contains(&peer) {
+                            true => DownCause::Closed,
+                            false => DownCause::Lost,
+                        };
+                        self.settle_down(&peer, cause);
                     }
                     if let Some(member) = member {
                         self.events.push_back(LinkEvent::Detached { member });

@@ -171,23 +171,27 @@ impl Kvs {
     }
 
     /// The slots shared as a mirror, or with mirrors, by peer: pages pull
-    /// from the first live voter, and that voter from the pages.
+    /// from the first live voter, and that voter from the pages. Where no voter
+    /// lives, pages pull from one another.
     pub(super) fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
         let mut shared: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
         for (first, last, mirrors) in self.mirrors.runs() {
             for (view_first, view_last, state) in self.views.runs() {
                 let (first, last) = (first.max(view_first), last.min(view_last));
-                let mut voters = state.view.voters.iter();
-                let leader = voters.find(|id| **id == self.own || self.peers.is_alive(id));
-                let Some(leader) = leader.filter(|_| first <= last) else {
+                let voters = &state.view.voters;
+                if first > last || voters.is_empty() {
                     continue;
+                }
+                let lives = |id: &&NodeId| **id == self.own || self.peers.is_alive(id);
+                let leader = voters.iter().find(lives);
+                let peers = match leader {
+                    Some(leader) if *leader == self.own => mirrors.as_slice(),
+                    _ if !mirrors.contains(&self.own) => &[],
+                    Some(leader) => core::slice::from_ref(leader),
+                    None => mirrors.as_slice(),
                 };
-                if *leader == self.own {
-                    for mirror in mirrors {
-                        shared.entry(*mirror).or_default().push(first, last);
-                    }
-                } else if mirrors.contains(&self.own) {
-                    shared.entry(*leader).or_default().push(first, last);
+                for peer in peers.iter().filter(|peer| **peer != self.own) {
+                    shared.entry(*peer).or_default().push(first, last);
                 }
             }
         }

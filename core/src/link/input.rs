@@ -37,6 +37,8 @@ impl Links {
             self.counters.add("direct_closed");
             self.events.push_back(LinkEvent::Changed);
             self.settle_down(&peer, DownCause::Closed);
+            // A circuit may be open still, to a peer that was killed.
+            self.doubt(peer);
         }
         self.pump(now);
     }

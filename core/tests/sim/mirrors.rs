@@ -1,0 +1,123 @@
+//! Pages alone: without a durable member they are a store in mode `one`.
+
+use std::collections::BTreeMap;
+
+use roundelay_core::Event;
+use roundelay_core::kvs::{Key, Mode, Reply};
+use roundelay_core::status::{Class, LinkKind};
+
+use crate::checker::Checker;
+use crate::world::{MS, SECOND, Weather, World};
+
+/// So many that every page is a mirror of some, and is none of others.
+const KEYS: usize = 48;
+const PAGES: usize = 4;
+
+/// A relay and pages, all linked directly.
+fn ring(seed: u64) -> World {
+    let weather = Weather {
+        latency_us: (200, 5 * MS),
+        loss: 0.0,
+        repeats: 0.0,
+        reorders: false,
+        blocked: 0.0,
+        disk_us: (20, 500),
+    };
+    let mut world = World::new(seed, weather);
+    world.add(Class::Durable, 0);
+    for _ in 0..PAGES {
+        world.add(Class::Transient, 0);
+    }
+    wait(&mut world, 60 * SECOND, "a ring", &mut |world| {
+        let all_direct = world.alive().all(|(_, node)| {
+            let links = node.status().links;
+            links.len() == PAGES && links.iter().all(|link| link.kind == LinkKind::Direct)
+        });
+        all_direct && Checker::default().settled(world, &[]).is_ok()
+    });
+    world
+}
+
+fn wait(world: &mut World, time: u64, what: &str, holds: &mut dyn FnMut(&mut World) -> bool) {
+    let deadline = world.now + time;
+    while !holds(world) {
+        assert!(world.now < deadline, "waited in vain for {what}");
+        let until = world.now + 20 * MS;
+        world.run_until(until, &mut |_, _, _| {});
+    }
+}
+
+fn key(number: usize) -> Key {
+    Key::new(format!("k{number}/one")).unwrap()
+}
+
+/// Puts or gets all keys in mode `one` by one member; the answers.
+fn all(world: &mut World, index: usize, value: Option<&str>) -> Vec<Reply> {
+    let mut open = BTreeMap::new();
+    for number in 0..KEYS {
+        let now = world.now_of(index);
+        let node = world.processes[index].node.as_mut().expect("it runs");
+        let request = match value {
+            Some(value) => node.put(key(number), value.into(), Mode::One, now),
+            None => node.get(key(number), Mode::One, now),
+        };
+        open.insert(request, None);
+    }
+    let mut events = world.drain(index);
+    loop {
+        for (_, event) in events.drain(..).filter(|(own, _)| *own == index) {
+            if let Event::Reply { request, reply } = event {
+                open.insert(request, Some(reply));
+            }
+        }
+        if open.values().all(Option::is_some) {
+            return open.into_values().flatten().collect();
+        }
+        let until = world.now + MS;
+        world.run_until(until, &mut |_, index, event| events.push((index, event)));
+    }
+}
+
+/// Asserts that every living member soon reads that value of all keys.
+fn assert_read(world: &mut World, value: &str, when: &str) {
+    let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+    for index in alive {
+        let what = format!("p{index} to read {value} {when}");
+        wait(world, 5 * SECOND, &what, &mut |world| {
+            let read = all(world, index, None);
+            let same = |reply: &Reply| matches!(reply, Reply::Found { value: own, .. } if own == value.as_bytes());
+            read.iter().all(same)
+        });
+    }
+}
+
+#[test]
+fn pages_alone_keep_what_any_of_them_takes() {
+    for seed in 0..20 {
+        let (writer, closed) = (1 + seed as usize % PAGES, 1 + seed as usize / 4 % PAGES);
+        let mut world = ring(seed);
+        all(&mut world, 0, Some("before"));
+        let settled = world.now + 5 * SECOND;
+        world.run_until(settled, &mut |_, _, _| {});
+        world.crash(0, true);
+        assert_read(&mut world, "before", "without the relay");
+        wait(&mut world, 10 * SECOND, "all to be put", &mut |world| {
+            let put = all(world, writer, Some("alone"));
+            put.iter()
+                .all(|reply| matches!(reply, Reply::Written { .. }))
+        });
+        assert_read(&mut world, "alone", "without the relay");
+        world.leave(closed);
+        assert_read(&mut world, "alone", "with a page less");
+        world.start(0);
+        let settled = world.now + 5 * SECOND;
+        world.run_until(settled, &mut |_, _, _| {});
+        assert_read(&mut world, "alone", "when the relay is back");
+        for index in 1..=PAGES {
+            if index != closed {
+                world.crash(index, true);
+            }
+        }
+        assert_read(&mut world, "alone", "in the relay alone");
+    }
+}
