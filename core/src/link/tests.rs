@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{LinkEvent, Links, Me};
+use super::{DownCause, LinkEvent, Links, Me};
 use crate::attach::{FromRelay, Refusal, ToRelay};
 use crate::event::{Dial, Lane, LinkId, Output};
 use crate::id::NodeId;
@@ -39,11 +39,16 @@ struct End {
     messages: Vec<(NodeId, Vec<u8>)>,
     signals: Vec<Vec<u8>>,
     troubles: Vec<TroubleKind>,
+    downs: Vec<(NodeId, DownCause)>,
 }
 
 impl End {
     /// An end that has dialled its relay.
     fn dialling(seed: u8, epoch: u64, network: &Network) -> Self {
+        Self::dialling_all(seed, epoch, network, &["ws://relay/ws".to_string()])
+    }
+
+    fn dialling_all(seed: u8, epoch: u64, network: &Network, urls: &[String]) -> Self {
         let identity = Identity::from_seed(&[seed; 32]);
         let facts = Facts {
             epoch,
@@ -60,16 +65,16 @@ impl End {
             mono: Instant::from_micros(0),
             unix_ms: START_MS,
         };
-        let urls = ["ws://relay/ws".to_string()];
         let mut end = Self {
             seed: [seed; 32],
-            links: Links::new(me, &urls, 8, now.mono),
+            links: Links::new(me, urls, 8, now.mono),
             now,
             relay: LinkId(0),
             outputs: vec![],
             messages: vec![],
             signals: vec![],
             troubles: vec![],
+            downs: vec![],
         };
         end.dial();
         end
@@ -172,6 +177,7 @@ impl End {
             match event {
                 LinkEvent::Message { peer, bytes } => self.messages.push((peer, bytes)),
                 LinkEvent::Signal { bytes, .. } => self.signals.push(bytes),
+                LinkEvent::Down { peer, cause, .. } => self.downs.push((peer, cause)),
                 LinkEvent::Trouble(trouble) => self.troubles.push(trouble.kind),
                 _ => {}
             }
