@@ -11,6 +11,8 @@ mod bad_input;
 mod faults;
 #[path = "browser/figures.rs"]
 mod figures;
+#[path = "browser/pages_alone.rs"]
+mod pages_alone;
 #[path = "browser/soak.rs"]
 mod soak;
 #[path = "browser/webdriver.rs"]
@@ -48,7 +50,12 @@ fn assert_same(got: &str, expected: &str, who: &str) {
 
 /// A relay with its page and two nodes.
 fn start_ring() -> Ring {
-    let ring = Ring::start(2);
+    start_ring_of(2)
+}
+
+/// The same with so many nodes.
+fn start_ring_of(nodes: usize) -> Ring {
+    let ring = Ring::start(nodes);
     let page = http("GET", ring.listen, "/", b"");
     assert_eq!(page.status, 200, "{}", page.text());
     assert!(

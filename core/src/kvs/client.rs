@@ -149,16 +149,22 @@ impl Kvs {
     }
 
     /// A mirror serves mode `one` from its own copy; without a live voter it
-    /// takes writes, too.
+    /// takes writes, too. What it lacks another may have, for it may be a
+    /// mirror since this moment.
     fn try_mirror(&mut self, id: RequestId, op: &Op, now: Now) -> bool {
         let slot = op.key().slot();
-        if self.class != Class::Transient || !self.mirrors(slot).contains(&self.own) {
+        let mirrors = self.mirrors(slot);
+        if self.class != Class::Transient || !mirrors.contains(&self.own) {
             return false;
         }
         let mut voters = self.views.get(slot).view.voters.iter();
         let voter_lives = voters.any(|voter| self.peers.is_alive(voter));
+        let request = self.clients.requests.get(&id);
+        let untried = |id: &NodeId| request.is_some_and(|request| !request.tried.contains(id));
+        let mut others = mirrors.iter().filter(|id| self.peers.is_alive(id));
+        let alone = !voter_lives && !others.any(untried);
         let own_part = match op {
-            Op::Get { key, .. } => !voter_lives || self.index.get(key).is_some(),
+            Op::Get { key, .. } => alone || self.index.get(key).is_some(),
             Op::Put { .. } => !voter_lives,
         };
         if own_part {

@@ -85,6 +85,8 @@ fn assert_read(world: &mut World, value: &str, when: &str) {
         let what = format!("p{index} to read {value} {when}");
         wait(world, 5 * SECOND, &what, &mut |world| {
             let read = all(world, index, None);
+            // A page that became a mirror just now knows whom to ask.
+            assert!(index == 0 || !read.contains(&Reply::Missing), "{what}");
             let same = |reply: &Reply| matches!(reply, Reply::Found { value: own, .. } if own == value.as_bytes());
             read.iter().all(same)
         });

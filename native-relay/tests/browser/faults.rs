@@ -58,7 +58,7 @@ impl Page<'_> {
         state.as_str().unwrap().to_owned()
     }
 
-    fn wait_relay(&self, attached: bool) {
+    pub(crate) fn wait_relay(&self, attached: bool) {
         let what = format!("{}'s relay to be attached: {attached}", self.name);
         let took = wait_until(&what, DEADLINE, || {
             (self.relay_state() == "attached") == attached
