@@ -358,7 +358,7 @@ impl Node {
                 self.on_way_changed(&peer, now);
             }
             LinkEvent::Attached { member } => {
-                self.ring.set_record(&self.links.me.record);
+                self.ring.set_record(&self.links.me.record, now.mono);
                 if member != self.id() {
                     self.ring.on_contact(member, now.mono);
                 }

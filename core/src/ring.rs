@@ -187,7 +187,7 @@ impl Ring {
     }
 
     /// This node's record says more than before: so is its news.
-    pub(crate) fn set_record(&mut self, own: &Record) {
+    pub(crate) fn set_record(&mut self, own: &Record, now: Instant) {
         if !own.is_newer_than(&self.own) {
             return;
         }
@@ -195,7 +195,7 @@ impl Ring {
         if self.id.is_some() {
             self.incarnation = self.incarnation.saturating_add(1);
             let update = self.own_update();
-            self.flood(&[update], None);
+            self.flood(&[update], None, now);
         }
     }
 
