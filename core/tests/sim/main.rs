@@ -54,6 +54,12 @@ fn votes_follow_the_members_that_come_and_go() {
 
 #[test]
 #[cfg(not(planted_bugs))]
+fn members_of_several_relays_make_one_ring() {
+    each_seed(SEEDS / 4, Scenario::relays);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
 fn parts_of_a_ring_meet_again() {
     each_seed(SEEDS / 4, "partitions", |seed| {
         run(Scenario::partitions(seed))

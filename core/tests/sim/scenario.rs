@@ -21,7 +21,8 @@ const FRAMES_MAX: u64 = 400;
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
-    /// Durable nodes, the relay among them.
+    pub relays: usize,
+    /// Durable nodes, the relays among them.
     pub durable: usize,
     pub pages: usize,
     pub weather: Weather,
@@ -48,6 +49,7 @@ impl Scenario {
         };
         Self {
             seed,
+            relays: 1,
             durable,
             pages,
             weather,
@@ -87,6 +89,22 @@ impl Scenario {
         }
     }
 
+    /// Members are at home at two or three relays.
+    pub fn relays(seed: u64) -> Self {
+        let general = Self::general(seed);
+        let relays = 2 + seed as usize % 2;
+        Self {
+            name: "relays",
+            relays,
+            durable: relays + general.durable,
+            weather: Weather {
+                blocked: [0.0, 0.3][seed as usize / 2 % 2],
+                ..general.weather
+            },
+            ..general
+        }
+    }
+
     /// Votes move: three to seven durable nodes, who come and go for good.
     pub fn moves(seed: u64) -> Self {
         let general = Self::general(seed);
@@ -107,6 +125,7 @@ impl Scenario {
 /// Runs a scenario; says what went wrong.
 pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut world = World::new(scenario.seed, scenario.weather.clone());
+    world.relay_count = scenario.relays;
     let mut workload = Workload::default();
     let mut checker = Checker::default();
     let random = Random::new(scenario.seed ^ 0xdead);
@@ -119,6 +138,10 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
         world.add(Class::Durable, 0);
         world.add(Class::Durable, 0);
         joins.retain(|(_, class)| *class == Class::Transient);
+    }
+    for _ in 1..scenario.relays {
+        world.add(Class::Durable, 0);
+        joins.remove(0);
     }
     while world.now < scenario.duration || !breaker.is_idle() {
         joins.retain(|(at, class)| {

@@ -1,10 +1,12 @@
 //! A discrete-event network of real nodes: latency, loss, repeats,
 //! reordering, closed and broken transports.
 
+mod hub;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use roundelay_core::hub::{ConnectionId, Hub, HubLimits, HubOutput};
+use roundelay_core::hub::{ConnectionId, Hub, HubLimits};
 use roundelay_core::status::Class;
 use roundelay_core::store::{StoreOp, Stored, Write};
 use roundelay_core::{
@@ -34,12 +36,13 @@ pub struct Weather {
     pub disk_us: (u64, u64),
 }
 
-/// One computer: a node, its disk, and a hub if it is the relay.
+/// One computer: a node, its disk, and a hub if it is a relay.
 pub struct Process {
     pub seed: [u8; 32],
     pub id: NodeId,
     pub class: Class,
-    pub relay: bool,
+    /// The relays that it attaches to; its own first, if it is one.
+    pub relays: Vec<usize>,
     pub node: Option<Node>,
     pub hub: Option<Hub>,
     pub disk: Disk,
@@ -55,15 +58,14 @@ pub struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Node(usize, LinkId),
-    Hub(ConnectionId),
+    Hub(usize, ConnectionId),
 }
 
 impl End {
     /// The computer that it belongs to.
     const fn process(self) -> usize {
         match self {
-            Self::Node(index, _) => index,
-            Self::Hub(_) => 0,
+            Self::Node(index, _) | Self::Hub(index, _) => index,
         }
     }
 }
@@ -74,7 +76,7 @@ enum Happening {
     Synced(usize, u64, u64, Vec<Write>),
     Deliver(End, Vec<u8>),
     Closed(End),
-    HubWake,
+    HubWake(usize),
 }
 
 impl Happening {
@@ -85,7 +87,7 @@ impl Happening {
             Self::Deliver(End::Node(index, _), _) | Self::Closed(End::Node(index, _)) => {
                 Some(*index)
             }
-            Self::Deliver(End::Hub(_), _) | Self::Closed(End::Hub(_)) | Self::HubWake => None,
+            Self::Deliver(End::Hub(..), _) | Self::Closed(End::Hub(..)) | Self::HubWake(_) => None,
         }
     }
 }
@@ -118,6 +120,8 @@ pub struct World {
     pub random: Random,
     pub weather: Weather,
     pub processes: Vec<Process>,
+    /// How many of them, from the first on, are relays.
+    pub relay_count: usize,
     ids: BTreeMap<NodeId, usize>,
     network: Network,
     queue: BinaryHeap<Reverse<Queued>>,
@@ -151,6 +155,7 @@ impl World {
             random: Random::new(seed),
             weather,
             processes: Vec::new(),
+            relay_count: 1,
             ids: BTreeMap::new(),
             frozen: BTreeMap::new(),
             bytes: 0,
@@ -175,7 +180,8 @@ impl World {
         }
     }
 
-    /// Adds a computer, and starts it. The first is the relay.
+    /// Adds a computer, and starts it. The first are the relays, which attach
+    /// to the very first; the others are at home at one after the other.
     pub fn add(&mut self, class: Class, clock_skew_ms: i64) -> usize {
         let index = self.processes.len();
         let seed = self.random.bytes32();
@@ -185,7 +191,11 @@ impl World {
             seed,
             id,
             class,
-            relay: index == 0,
+            relays: match index {
+                0 => vec![0],
+                _ if index < self.relay_count => vec![index, 0],
+                _ => vec![index % self.relay_count],
+            },
             node: None,
             hub: None,
             disk: Disk::default(),
@@ -224,8 +234,8 @@ impl World {
             class: process.class,
             name: format!("p{index}"),
             epoch: process.start,
-            relays: vec!["ws://relay.example/ws".into()],
-            entry: if process.relay {
+            relays: process.relays.iter().copied().map(hub::url).collect(),
+            entry: if index == 0 {
                 RingEntry::Begin
             } else {
                 RingEntry::Join
@@ -233,7 +243,7 @@ impl World {
             direct_budget: 32,
         };
         let node = Node::new(Identity::from_seed(&process.seed), config, seed, now).unwrap();
-        if process.relay {
+        if process.relays.contains(&index) {
             let record: Record = node.record().clone();
             let networks = vec![(self.network.clone(), record)];
             process.hub = Some(Hub::new(networks, HubLimits::default(), seed));
@@ -257,12 +267,13 @@ impl World {
         let mut ends: Vec<End> = self.wires.keys().copied().collect();
         ends.retain(|end| matches!(end, End::Node(own, _) if *own == index));
         if self.processes[index].hub.take().is_some() {
-            ends.extend(self.wires.keys().filter(|end| matches!(end, End::Hub(_))));
+            let is_own = |end: &&End| matches!(end, End::Hub(own, _) if *own == index);
+            ends.extend(self.wires.keys().filter(is_own));
         }
         for end in ends {
             // A relay is always told: the kernel closes a dead process's TCP.
             if let Some(other) = self.cut(end)
-                && (told || matches!((end, other), (_, End::Hub(_)) | (End::Hub(_), _)))
+                && (told || matches!((end, other), (_, End::Hub(..)) | (End::Hub(..), _)))
             {
                 let latency = self.latency();
                 self.queue(latency, Happening::Closed(other));
@@ -383,30 +394,17 @@ impl World {
                     return self.input(index, Input::Frame { link, bytes });
                 }
             }
-            Happening::Deliver(End::Hub(connection), bytes) => {
-                let now = Instant::from_micros(self.now);
-                if let Some(hub) = &mut self.processes[0].hub {
-                    hub.on_frame(connection, &bytes, now);
-                }
-                self.drain_hub();
+            Happening::Deliver(End::Hub(relay, connection), bytes) => {
+                self.at_hub(relay, |hub, now| hub.on_frame(connection, &bytes, now));
             }
             Happening::Closed(End::Node(index, link)) => {
                 let reason = "closed".into();
                 return self.input(index, Input::LinkDown { link, reason });
             }
-            Happening::Closed(End::Hub(connection)) => {
-                if let Some(hub) = &mut self.processes[0].hub {
-                    hub.on_close(connection);
-                }
-                self.drain_hub();
+            Happening::Closed(End::Hub(relay, connection)) => {
+                self.at_hub(relay, |hub, _| hub.on_close(connection));
             }
-            Happening::HubWake => {
-                let now = Instant::from_micros(self.now);
-                if let Some(hub) = &mut self.processes[0].hub {
-                    hub.on_timeout(now);
-                }
-                self.drain_hub();
-            }
+            Happening::HubWake(relay) => self.at_hub(relay, Hub::on_timeout),
         }
         Vec::new()
     }
@@ -431,8 +429,8 @@ impl World {
                 Output::Send { link, lane, bytes } => self.send(index, link, lane, bytes),
                 Output::Dial {
                     link,
-                    to: Dial::Relay { .. },
-                } => self.dial_relay(index, link),
+                    to: Dial::Relay { url },
+                } => self.dial_relay(index, link, &url),
                 Output::Dial {
                     link,
                     to: Dial::Direct { role, .. },
@@ -463,31 +461,6 @@ impl World {
                     return events;
                 }
             }
-        }
-    }
-
-    fn drain_hub(&mut self) {
-        while let Some(output) = self.processes[0].hub.as_mut().and_then(Hub::poll_output) {
-            match output {
-                HubOutput::Send { connection, bytes } => {
-                    if let Some(hub) = &mut self.processes[0].hub {
-                        hub.on_drained(connection, bytes.len());
-                    }
-                    self.transmit(End::Hub(connection), bytes);
-                }
-                HubOutput::Close { connection, .. } => {
-                    if let Some(other) = self.cut(End::Hub(connection)) {
-                        let latency = self.latency();
-                        self.queue(latency, Happening::Closed(other));
-                    }
-                }
-                HubOutput::Pause { .. } => {}
-            }
-        }
-        let hub = self.processes[0].hub.as_ref();
-        if let Some(at) = hub.and_then(Hub::poll_timeout) {
-            let after = at.as_micros().saturating_sub(self.now);
-            self.queue(after + 1, Happening::HubWake);
         }
     }
 
@@ -524,34 +497,6 @@ impl World {
             let after = at - self.now;
             self.queue(after, Happening::Deliver(to, bytes.clone()));
         }
-    }
-
-    fn dial_relay(&mut self, index: usize, link: LinkId) {
-        let start = self.processes[index].start;
-        let latency = 2 * self.latency();
-        let now = Instant::from_micros(self.now);
-        if self.cut.contains(&(index, 0)) || self.cut.contains(&(0, index)) {
-            let reason = "no answer".into();
-            let down = Input::LinkDown { link, reason };
-            return self.queue(3 * SECOND, Happening::Input(index, start, down));
-        }
-        let Some(hub) = &mut self.processes[0].hub else {
-            let reason = "connection refused".into();
-            let down = Input::LinkDown { link, reason };
-            return self.queue(latency, Happening::Input(index, start, down));
-        };
-        self.connection_count += 1;
-        let connection = ConnectionId(self.connection_count);
-        let (own, other) = (End::Node(index, link), End::Hub(connection));
-        self.wires.insert(own, other);
-        self.wires.insert(other, own);
-        hub.on_open(connection, now);
-        // The link is up before the first frame arrives on it.
-        let up = self.input(index, Input::LinkUp { link });
-        for (index, event) in up {
-            let _ = (index, event);
-        }
-        self.drain_hub();
     }
 
     fn describe(&mut self, index: usize, link: LinkId, kind: DescriptionKind, ufrag: &str) {
