@@ -14,8 +14,10 @@ mod lanes;
 mod offers;
 mod pace;
 mod peer;
+mod probe;
 mod relay;
 mod seal;
+mod send;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,8 @@ use self::circuit::Circuits;
 use self::direct::{DirectEvent, Directs};
 use self::frame::Frame;
 use self::lanes::Lanes;
-use self::peer::{Peer, Probe};
+use self::peer::Peer;
 use self::relay::{RelayEvent, Relays};
-use crate::attach::ToRelay;
 use crate::counter::Counters;
 use crate::event::{Lane, LinkId, Output};
 use crate::id::NodeId;
@@ -45,8 +46,6 @@ use crate::trouble::{Trouble, TroubleKind};
 /// Peers of which a node keeps a record. Beyond it the ones without a path
 /// that were heard of longest ago are forgotten.
 const PEER_COUNT_MAX: usize = 4096;
-/// How long a direct link may be silent while its peer answers by a relay.
-const DIRECT_SILENCE: Duration = Duration::from_secs(4);
 
 /// What this node is, as every part of this layer needs it.
 #[derive(Debug)]
@@ -199,67 +198,6 @@ impl Links {
         )
     }
 
-    /// Sends a message by the best way there is.
-    ///
-    /// # Errors
-    /// When there is none, or it is full. Nothing was sent then.
-    pub(crate) fn send(
-        &mut self,
-        to: &NodeId,
-        lane: Lane,
-        message: &[u8],
-        now: Now,
-    ) -> Result<(), SendError> {
-        let peer = self.peers.get_mut(to).ok_or(SendError::NoPath)?;
-        peer.message_count = peer.message_count.wrapping_add(1);
-        let frames = frame::split(message, peer.message_count);
-        for frame in frames {
-            self.send_frame(to, lane, frame, now)?;
-        }
-        Ok(())
-    }
-
-    fn send_frame(
-        &mut self,
-        to: &NodeId,
-        lane: Lane,
-        frame: Vec<u8>,
-        now: Now,
-    ) -> Result<(), SendError> {
-        let Some(link) = self.directs.link(to) else {
-            return self.send_relayed(to, lane, frame, now);
-        };
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.traffic(LinkKind::Direct).sent += frame.len() as u64;
-        }
-        self.push(link, lane, frame)
-    }
-
-    fn send_relayed(
-        &mut self,
-        to: &NodeId,
-        lane: Lane,
-        frame: Vec<u8>,
-        now: Now,
-    ) -> Result<(), SendError> {
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.traffic(LinkKind::Relay).sent += frame.len() as u64;
-        }
-        if self.circuits.has(to) {
-            let sent = self.circuits.send(to, lane, frame, now.mono);
-            self.flush_circuits();
-            return sent.map_err(|_| SendError::Full);
-        }
-        let (Some(via), Some(peer)) = (self.way(to, now.mono), self.peers.get(to)) else {
-            return Err(SendError::NoPath);
-        };
-        let opened = self
-            .circuits
-            .open(&mut self.me, &peer.record, via, lane, frame, now);
-        self.flush_circuits();
-        opened.map_err(|_| SendError::Full)
-    }
-
     /// Chooses the peers that are to have direct links, the most wanted first.
     pub(crate) fn want(&mut self, peers: Vec<NodeId>) {
         self.directs.want(peers);
@@ -343,35 +281,10 @@ impl Links {
             &mut self.me,
             now,
             |id| peers.get(id).map(|peer| &peer.record),
-            self.relays.attached().is_some(),
+            self.relays.attached().next().is_some(),
             || next_link(count),
             &mut self.outputs,
         );
-    }
-
-    fn probe(&mut self, now: Now) {
-        for id in self
-            .watched
-            .union(&self.doubted)
-            .copied()
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(&id) else {
-                continue;
-            };
-            match peer.probe(self.doubted.contains(&id), now.mono) {
-                Probe::Rest => {}
-                Probe::Ask => self.ping(&id, now),
-                Probe::GiveUp => {
-                    self.counters.add("peer_silent");
-                    self.doubted.remove(&id);
-                    self.end_peer(&id, DownCause::Silent);
-                    if let Some(peer) = self.peers.get_mut(&id) {
-                        peer.set_gone(now.mono);
-                    }
-                }
-            }
-        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -411,54 +324,6 @@ impl Links {
     }
 
     // ---- details ----
-
-    fn can_open(&self, peer: &NodeId, now: Instant) -> bool {
-        self.way(peer, now).is_some()
-    }
-
-    /// The relay by which a circuit to a peer can be opened: one where it is at
-    /// home; of a peer that names none, any.
-    fn way(&self, id: &NodeId, now: Instant) -> Option<LinkId> {
-        let peer = self.peers.get(id).filter(|peer| !peer.is_gone(now))?;
-        let homes = peer.record.homes();
-        let ways = || {
-            let attached = self.relays.attached();
-            attached.filter(|(link, _)| !peer.is_absent(*link, now))
-        };
-        let home = ways().find(|(_, member)| member == id || homes.contains(member));
-        let any = || ways().next().filter(|_| homes.is_empty());
-        home.or_else(any).map(|(link, _)| link)
-    }
-
-    fn ping(&mut self, to: &NodeId, now: Now) {
-        let [a, b, c, d, ..] = self.me.rng.next_u64().to_be_bytes();
-        let nonce = u32::from_be_bytes([a, b, c, d]);
-        let again = self
-            .peers
-            .get_mut(to)
-            .is_some_and(|peer| peer.ping_sent(nonce, now.mono) > 1);
-        let ping = Frame::Ping { nonce }.encode(&[]);
-        if again && self.directs.link(to).is_some() {
-            // A direct link is silent for a second when a datagram is lost
-            // (the shortest time-out of SCTP, RFC 9260, 16): asked by the
-            // other way, too.
-            let _ = self.send_relayed(to, Lane::Control, ping.clone(), now);
-        }
-        let _ = self.send_frame(to, Lane::Control, ping, now);
-    }
-
-    /// A peer lives, as the relayed way shows: a direct link that is silent for
-    /// longer than it takes to send again is of no use.
-    fn drop_silent_direct(&mut self, id: &NodeId, now: Instant) {
-        let peer = self.peers.get(id);
-        let silent = peer.is_some_and(|peer| now.since(peer.direct_heard_at) > DIRECT_SILENCE);
-        if let Some(link) = self.directs.link(id).filter(|_| silent) {
-            self.counters.add("direct_silent");
-            self.lanes.remove(&link);
-            self.directs.forget(id, &mut self.outputs);
-            self.events.push_back(LinkEvent::Changed);
-        }
-    }
 
     fn set_up(&mut self, id: &NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
@@ -576,32 +441,6 @@ impl Links {
                     self.events.push_back(LinkEvent::Trouble(trouble));
                 }
             }
-        }
-    }
-
-    fn push(&mut self, link: LinkId, lane: Lane, bytes: Vec<u8>) -> Result<(), SendError> {
-        let lanes = self.lanes.get_mut(&link).ok_or(SendError::NoPath)?;
-        let pushed = lanes.push(lane, bytes);
-        self.flush(link);
-        pushed.map_err(|_| {
-            self.counters.add("lane_full");
-            SendError::Full
-        })
-    }
-
-    fn flush(&mut self, link: LinkId) {
-        let Some(lanes) = self.lanes.get_mut(&link) else {
-            return;
-        };
-        while let Some((lane, bytes)) = lanes.pop() {
-            self.outputs.push_back(Output::Send { link, lane, bytes });
-        }
-    }
-
-    fn flush_circuits(&mut self) {
-        for forward in core::mem::take(&mut self.circuits.forwards) {
-            let frame = ToRelay::forward(forward.to, &forward.body);
-            let _ = self.push(forward.via, forward.lane, frame);
         }
     }
 }

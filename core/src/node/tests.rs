@@ -9,6 +9,7 @@ use core::time::Duration;
 use serde::Deserialize;
 
 use self::dice::Dice;
+use super::routed::Routed;
 use super::*;
 use crate::config::RingEntry;
 use crate::identity::Network;

@@ -87,7 +87,8 @@ impl Churn {
         }
     }
 
-    /// 4 to 50 members in all kinds of weather, with pages that freeze.
+    /// 4 to 50 members, at home at up to three relays, in all kinds of weather,
+    /// with pages that freeze.
     pub fn mixed(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xc0de);
         let members = random.pick(&[4, 6, 9, 14, 24, 36, 50]).unwrap_or(4);
@@ -95,18 +96,14 @@ impl Churn {
         let durable = random.between(3, 7.min(members as u64 - 1)) as usize;
         Self {
             scenario: Scenario {
+                relays: 1 + seed as usize % 3,
                 durable,
+                weather: general.weather,
                 ..Self::of(members, seed).scenario
             },
             members,
             freezes: random.chance(0.5),
         }
-        .in_weather(general.weather)
-    }
-
-    fn in_weather(mut self, weather: Weather) -> Self {
-        self.scenario.weather = weather;
-        self
     }
 }
 
@@ -115,6 +112,7 @@ pub fn run(churn: &Churn) -> Result<Report, String> {
     let scenario = &churn.scenario;
     let mut world = World::new(scenario.seed, scenario.weather.clone());
     let random = Random::new(scenario.seed ^ 0xc4u64);
+    world.relay_count = scenario.relays;
     world.add(Class::Durable, 0);
     let mut run = Run {
         world,

@@ -55,7 +55,7 @@ fn votes_follow_the_members_that_come_and_go() {
 #[test]
 #[cfg(not(planted_bugs))]
 fn members_of_several_relays_make_one_ring() {
-    each_seed(SEEDS / 4, Scenario::relays);
+    each_seed(SEEDS / 4, "relays", |seed| run(Scenario::relays(seed)));
 }
 
 #[test]

@@ -94,7 +94,6 @@ impl Scenario {
         let general = Self::general(seed);
         let relays = 2 + seed as usize % 2;
         Self {
-            name: "relays",
             relays,
             durable: relays + general.durable,
             weather: Weather {
