@@ -1,6 +1,7 @@
 //! Two ends and a relay that does what a test wants: every frame between them
 //! passes through the test's hands.
 
+mod budget;
 mod circuits;
 mod relays;
 mod signals;
