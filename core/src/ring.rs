@@ -16,7 +16,10 @@
 //! gossiped table of members, all of them while they are few, which makes one
 //! hop of most lookups; a wrong entry there costs time, never an answer.
 
+mod census;
 mod compare;
+#[cfg(test)]
+mod crowd;
 mod fingers;
 mod gossip;
 mod members;
@@ -283,6 +286,9 @@ impl Ring {
         }
         let dead = self.members.on_timeout(now);
         if !dead.is_empty() {
+            for update in &dead {
+                self.drop_neighbour(&update.id);
+            }
             self.flood(&dead, None, now);
             self.changed(now);
         }

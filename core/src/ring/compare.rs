@@ -16,7 +16,6 @@ use super::Ring;
 use super::members::{RANGE_COUNT, range_of};
 use super::message::{Mark, Message, Neighbours, Table, Update};
 use crate::id::{NodeId, RingId};
-use crate::status::MemberState;
 use crate::time::Instant;
 
 /// The shortest time between two comparisons that a node begins. News on its
@@ -79,7 +78,8 @@ impl Ring {
         };
         match table {
             Table::Compare { sums } if sums.is_empty() => {
-                let all = self.entries().collect::<Vec<_>>();
+                let all = self.members.updates().chain([self.own_update()]);
+                let all = all.collect::<Vec<_>>();
                 self.send_updates(peer, &all);
             }
             Table::Compare { sums } => {
@@ -87,44 +87,49 @@ impl Ring {
                 let pairs = own.iter().zip(&sums).enumerate();
                 let differ = pairs.filter(|(_, (own, theirs))| own != theirs);
                 let ranges = differ.fold(0u32, |ranges, (at, _)| ranges | 1 << at);
-                let entries = self.entries().filter(|update| update.is_in(ranges));
-                let matters = |id: &NodeId| *id == self.own_id || self.members.is_recent(id, now);
-                let marks = entries.map(|update| update.mark(matters(&update.id)));
-                let marks = marks.collect();
+                let marks = self.marks(ranges, now);
+                let marks = marks.map(|(_, mark)| mark).collect();
                 let table = Table::Listing { ranges, marks };
                 self.send(peer, Message::Table { ring, table });
             }
-            Table::Listing { ranges, marks } => self.on_listing(peer, ring, ranges, &marks),
+            Table::Listing { ranges, marks } => {
+                self.on_listing(peer, ring, (ranges, &marks), now);
+            }
             Table::Want { heads } => {
                 let heads: BTreeSet<u64> = heads.into_iter().collect();
-                let wanted = self.entries();
-                let wanted = wanted.filter(|update| heads.contains(&update.id.head()));
-                let wanted = wanted.collect::<Vec<_>>();
+                let known = self.members.ranks().map(|(id, ..)| *id);
+                let wanted = known
+                    .chain([self.own_id])
+                    .filter(|id| heads.contains(&id.head()));
+                let wanted: Vec<Update> = wanted.filter_map(|id| self.update(&id)).collect();
                 self.send_updates(peer, &wanted);
             }
         }
     }
 
-    fn on_listing(&mut self, peer: NodeId, ring: RingId, ranges: u32, marks: &[Mark]) {
+    fn on_listing(
+        &mut self,
+        peer: NodeId,
+        ring: RingId,
+        (ranges, marks): (u32, &[Mark]),
+        now: Instant,
+    ) {
         let mut theirs: BTreeMap<u64, Mark> = marks.iter().map(|mark| (mark.head, *mark)).collect();
         let (mut news, mut heads) = (Vec::new(), Vec::new());
-        for update in self.entries().filter(|update| update.is_in(ranges)) {
-            match theirs.remove(&update.id.head()) {
-                Some(mark) if mark.rank == update.rank() => {}
+        for (id, own) in self.marks(ranges, now) {
+            match theirs.remove(&own.head) {
+                Some(mark) if mark.rank == own.rank => {}
                 Some(mark) => {
                     heads.push(mark.head);
-                    news.push(update);
+                    news.push(id);
                 }
-                None if update.lives() => news.push(update),
+                None if own.matters => news.push(id),
                 None => {}
             }
         }
-        heads.extend(
-            theirs
-                .values()
-                .filter(|mark| mark.matters)
-                .map(|mark| mark.head),
-        );
+        let unknown = theirs.values().filter(|mark| mark.matters);
+        heads.extend(unknown.map(|mark| mark.head));
+        let news: Vec<Update> = news.iter().filter_map(|id| self.update(id)).collect();
         self.send_updates(peer, &news);
         if !heads.is_empty() {
             let table = Table::Want { heads };
@@ -132,27 +137,30 @@ impl Ring {
         }
     }
 
-    /// All entries of the table, and this node's own.
-    fn entries(&self) -> impl Iterator<Item = Update> + '_ {
-        self.members.updates().chain([self.own_update()])
-    }
-}
-
-impl Update {
-    const fn lives(&self) -> bool {
-        matches!(self.state, MemberState::Alive | MemberState::Suspect)
-    }
-
-    fn mark(&self, matters: bool) -> Mark {
-        Mark {
-            head: self.id.head(),
-            rank: self.rank(),
-            matters,
+    /// What is known of one, this node itself included.
+    fn update(&self, id: &NodeId) -> Option<Update> {
+        if *id == self.own_id {
+            return Some(self.own_update());
         }
+        self.members.update(id)
     }
 
-    fn is_in(&self, ranges: u32) -> bool {
+    /// All entries in some ranges, and this node's own.
+    fn marks(&self, ranges: u32, now: Instant) -> impl Iterator<Item = (NodeId, Mark)> + '_ {
         const { assert!(RANGE_COUNT == u32::BITS as usize) }
-        ranges >> range_of(&self.id) & 1 == 1
+        let entries = self.members.ranks();
+        let entries = entries.map(move |(id, rank, member)| (*id, rank, member.is_recent(now)));
+        let own = (self.own_id, self.own_update().rank(), true);
+        let within = move |id: &NodeId| ranges >> range_of(id) & 1 == 1;
+        let within = entries.chain([own]).filter(move |(id, ..)| within(id));
+        within.map(|(id, rank, matters)| {
+            let head = id.head();
+            let mark = Mark {
+                head,
+                rank,
+                matters,
+            };
+            (id, mark)
+        })
     }
 }

@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::census::{Census, octave_of};
 use super::message::Update;
 use crate::id::NodeId;
 use crate::identity::{Network, Record};
@@ -37,7 +38,7 @@ pub(crate) struct Member {
     pub(crate) incarnation: u32,
     pub(crate) state: MemberState,
     pub(crate) record: Option<Record>,
-    since: Instant,
+    pub(super) since: Instant,
     /// Whether it is this node that it does not answer. Whom others alone
     /// suspect is a member like any other until it is dead, or found silent.
     silent: bool,
@@ -53,8 +54,10 @@ pub(crate) struct Member {
 pub(crate) struct Members {
     own: NodeId,
     members: BTreeMap<NodeId, Member>,
-    /// How many of them live or are suspected.
-    living: usize,
+    census: Census,
+    /// Whether signatures go unchecked: thousands of tables in one test.
+    #[cfg(test)]
+    pub(super) trusting: bool,
 }
 
 /// What became of an update.
@@ -71,11 +74,13 @@ pub(super) enum Merge {
 }
 
 impl Members {
-    pub(super) const fn new(own: NodeId) -> Self {
+    pub(super) fn new(own: NodeId) -> Self {
         Self {
             own,
             members: BTreeMap::new(),
-            living: 0,
+            census: Census::default(),
+            #[cfg(test)]
+            trusting: false,
         }
     }
 
@@ -95,7 +100,7 @@ impl Members {
             (Some(record), _) => {
                 let genuine = record.id() == update.id
                     && record.facts().epoch == update.epoch
-                    && record.verify(network).is_ok();
+                    && self.is_signed(record, network);
                 if !genuine {
                     return Merge::Bad;
                 }
@@ -113,16 +118,6 @@ impl Members {
             return Merge::Old;
         }
         let is_full = lives && !known.is_some_and(Member::lives) && self.is_partial();
-        let mut merge = Merge::News;
-        if is_full {
-            let Some(octave) = self.make_room() else {
-                return Merge::Old;
-            };
-            let durable = record.as_ref().is_some_and(is_durable);
-            if !durable && octave == octave_of(&self.own, &update.id) {
-                merge = Merge::Noted;
-            }
-        }
         let member = Member {
             epoch: update.epoch,
             incarnation: update.incarnation,
@@ -132,110 +127,131 @@ impl Members {
             silent: false,
             accused_at: None,
         };
-        let old = self.members.insert(update.id, member);
-        self.living += usize::from(lives);
-        self.living -= usize::from(old.is_some_and(|old| old.lives()));
-        self.forget_gone();
+        let mut merge = Merge::News;
+        if is_full {
+            let Some(octave) = self.make_room(&update.id) else {
+                return Merge::Old;
+            };
+            if member.is_page() && octave == octave_of(&self.own, &update.id) {
+                merge = Merge::Noted;
+            }
+        }
+        self.put(update.id, member);
+        self.forget_gone(now);
         merge
+    }
+
+    fn put(&mut self, id: NodeId, member: Member) {
+        self.take(&id);
+        self.census.add(&self.own, &id, &member);
+        self.members.insert(id, member);
+    }
+
+    fn take(&mut self, id: &NodeId) -> Option<Member> {
+        let member = self.members.remove(id)?;
+        self.census.remove(&self.own, id, &member);
+        Some(member)
+    }
+
+    fn is_signed(&self, record: &Record, network: &Network) -> bool {
+        #[cfg(test)]
+        if self.trusting {
+            return true;
+        }
+        record.verify(network).is_ok()
     }
 
     /// Whether there may be members that this table does not know.
     pub(super) const fn is_partial(&self) -> bool {
-        self.living >= MEMBER_COUNT_MAX
+        self.census.living >= MEMBER_COUNT_MAX
     }
 
-    /// Lets go of a page where pages are most numerous: the one heard of
-    /// longest ago in the fullest octave of distance, which is returned.
-    /// Durable members stay.
-    fn make_room(&mut self) -> Option<u32> {
-        let mut octaves: BTreeMap<u32, (usize, Instant, NodeId)> = BTreeMap::new();
-        for (id, member) in &self.members {
-            if !member.lives() || member.record.as_ref().is_some_and(is_durable) {
-                continue;
-            }
-            let entry = octaves.entry(octave_of(&self.own, id));
-            let (count, since, oldest) = entry.or_insert((0, member.since, *id));
-            *count += 1;
-            if member.since < *since {
-                (*since, *oldest) = (member.since, *id);
-            }
-        }
-        let fullest = octaves.iter().max_by_key(|(_, (count, _, _))| *count);
-        let (octave, oldest) = fullest.map(|(octave, (_, _, oldest))| (*octave, *oldest))?;
-        self.members.remove(&oldest);
-        self.living -= 1;
+    /// Lets go of a page where pages are most numerous, the next after a
+    /// newcomer: in the fullest octave of distance, which is returned. Durable
+    /// members stay.
+    fn make_room(&mut self, newcomer: &NodeId) -> Option<u32> {
+        let octave = self.census.fullest()?;
+        let round = self.members.range(newcomer..);
+        let mut round = round.chain(self.members.range(..newcomer));
+        let next = round.find(|(id, member)| {
+            member.lives() && member.is_page() && octave_of(&self.own, id) == octave
+        });
+        let next = next.map(|(id, _)| *id)?;
+        self.take(&next);
         Some(octave)
     }
 
-    fn forget_gone(&mut self) {
-        while self.members.len() - self.living > GONE_COUNT_MAX {
-            let gone = self.members.iter().filter(|(_, member)| !member.lives());
-            let oldest = gone.min_by_key(|(_, member)| member.since);
-            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+    /// Forgets who is gone for long, and who is one too many.
+    fn forget_gone(&mut self, now: Instant) {
+        while let Some((since, id)) = self.census.gone.front().copied() {
+            let many = self.census.gone.len() > GONE_COUNT_MAX;
+            if !many && now.since(since) < REMEMBER {
                 return;
-            };
-            self.members.remove(&oldest);
+            }
+            self.census.gone.pop_front();
+            let member = self.members.get(&id);
+            if member.is_some_and(|member| !member.lives() && member.since == since) {
+                self.take(&id);
+            }
         }
     }
 
     /// Marks a member as suspected since that epoch; returns the news, if it is
     /// some.
     pub(super) fn suspect(&mut self, id: &NodeId, epoch: u64, now: Instant) -> Option<Update> {
-        let member = self.members.get_mut(id)?;
-        if !member.is_alive() || member.epoch > epoch {
+        let known = self.members.get(id)?;
+        if !known.is_alive() || known.epoch > epoch {
             return None;
         }
+        let mut member = known.clone();
         member.silent = true;
         if member.state == MemberState::Alive {
             member.state = MemberState::Suspect;
             member.since = now;
         }
-        Some(member.update(*id))
+        let update = member.update(*id);
+        self.put(*id, member);
+        Some(update)
     }
 
     /// Ends suspicions that nobody denied; returns the news. Forgets those
     /// who are long gone.
     pub(super) fn on_timeout(&mut self, now: Instant) -> Vec<Update> {
-        self.members.retain(|_, member| {
-            !matches!(member.state, MemberState::Dead | MemberState::Left)
-                || now.since(member.since) < REMEMBER
-        });
         let mut dead = Vec::new();
-        for (id, member) in &mut self.members {
-            if member.state == MemberState::Suspect && now.since(member.since) >= SUSPECT {
+        for (id, mut member) in self.suspects() {
+            if now.since(member.since) >= SUSPECT {
                 member.state = MemberState::Dead;
                 member.since = now;
-                self.living -= 1;
-                dead.push(member.update(*id));
+                dead.push(member.update(id));
+                self.put(id, member);
             }
         }
-        self.forget_gone();
+        self.forget_gone(now);
         dead
     }
 
     /// Whoever is suspected has its time to deny that from now on.
     pub(super) fn on_late(&mut self, now: Instant) {
-        let suspects = self.members.values_mut();
-        for member in suspects.filter(|member| member.state == MemberState::Suspect) {
+        for (id, mut member) in self.suspects() {
             member.since = now;
+            self.put(id, member);
         }
     }
 
+    fn suspects(&self) -> Vec<(NodeId, Member)> {
+        let suspects = self.census.suspects.iter();
+        let suspects = suspects.filter_map(|id| Some((*id, self.members.get(id)?.clone())));
+        suspects.collect()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let suspects = self.members.values();
-        let suspects = suspects.filter(|member| member.state == MemberState::Suspect);
-        suspects.map(|member| member.since + SUSPECT).min()
+        let suspects = self.census.suspects.iter();
+        let times = suspects.filter_map(|id| Some(self.members.get(id)?.since + SUSPECT));
+        times.min()
     }
 
     pub(crate) fn get(&self, id: &NodeId) -> Option<&Member> {
         self.members.get(id)
-    }
-
-    /// Whether one who never heard of a member should: it lives, or is gone of
-    /// late. Else tables would remind one another of the dead for ever.
-    pub(super) fn is_recent(&self, id: &NodeId, now: Instant) -> bool {
-        let recent = |member: &Member| member.lives() || now.since(member.since) < RECENT;
-        self.members.get(id).is_some_and(recent)
     }
 
     pub(crate) fn is_alive(&self, id: &NodeId) -> bool {
@@ -294,6 +310,19 @@ impl Members {
         self.members.iter().map(|(id, member)| member.update(*id))
     }
 
+    /// The same of one.
+    pub(super) fn update(&self, id: &NodeId) -> Option<Update> {
+        self.members.get(id).map(|member| member.update(*id))
+    }
+
+    /// All entries in short, in order.
+    pub(super) fn ranks(&self) -> impl Iterator<Item = (&NodeId, u64, &Member)> {
+        self.members.iter().map(|(id, member)| {
+            let rank = mix(id, member.epoch, member.incarnation, member.state);
+            (id, rank, member)
+        })
+    }
+
     /// What to say to one that speaks and yet is held for dead, so that it may
     /// deny that: not each time that it speaks, for it may think the same of
     /// this node, and neither would ever stop.
@@ -338,6 +367,12 @@ impl Member {
         }
     }
 
+    /// Whether one who never heard of it should: it lives, or is gone of late.
+    /// Else tables would remind one another of the dead for ever.
+    pub(super) fn is_recent(&self, now: Instant) -> bool {
+        self.lives() || now.since(self.since) < RECENT
+    }
+
     const fn is_alive(&self) -> bool {
         match self.state {
             MemberState::Alive => true,
@@ -346,7 +381,7 @@ impl Member {
         }
     }
 
-    const fn lives(&self) -> bool {
+    pub(super) const fn lives(&self) -> bool {
         matches!(self.state, MemberState::Alive | MemberState::Suspect)
     }
 }
@@ -363,16 +398,6 @@ pub(super) fn range_of(id: &NodeId) -> usize {
     const SHIFT: u32 = u8::BITS - RANGE_COUNT.trailing_zeros();
     let first = id.as_bytes().first().copied().unwrap_or_default();
     usize::from(first >> SHIFT)
-}
-
-fn is_durable(record: &Record) -> bool {
-    record.facts().class == Class::Durable
-}
-
-/// How near two members are: the number of halvings of the ring between them.
-fn octave_of(own: &NodeId, other: &NodeId) -> u32 {
-    let way = |from: &NodeId, to: &NodeId| NodeId::from_bytes(from.distance_to(to)).head();
-    way(own, other).min(way(other, own)).leading_zeros()
 }
 
 /// A well-mixed number for one entry (the finaliser of splitmix64).

@@ -94,5 +94,5 @@ pub fn check(world: &World) -> Result<(), String> {
 fn is_settled(world: &World, index: usize) -> bool {
     let process = &world.processes[index];
     let placed = process.placed_at.is_some_and(|at| at + PLACE <= world.now);
-    !world.is_frozen(index) && placed
+    process.node.is_some() && !world.is_frozen(index) && placed
 }
