@@ -19,33 +19,3 @@ impl Counters {
         self.0.iter().map(|(name, count)| (*name, *count))
     }
 }
-
-/// Frames that crossed core's border.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traffic {
-    frames_in: u64,
-    frame_bytes_in: u64,
-    frames_out: u64,
-    frame_bytes_out: u64,
-}
-
-impl Traffic {
-    pub(crate) fn add_in(&mut self, bytes: usize) {
-        self.frames_in += 1;
-        self.frame_bytes_in += bytes as u64;
-    }
-
-    pub(crate) fn add_out(&mut self, bytes: usize) {
-        self.frames_out += 1;
-        self.frame_bytes_out += bytes as u64;
-    }
-
-    pub(crate) const fn named(&self) -> [(&'static str, u64); 4] {
-        [
-            ("frames_in", self.frames_in),
-            ("frame_bytes_in", self.frame_bytes_in),
-            ("frames_out", self.frames_out),
-            ("frame_bytes_out", self.frame_bytes_out),
-        ]
-    }
-}

@@ -78,6 +78,7 @@ mod rtt;
 pub mod status;
 pub mod store;
 mod time;
+mod traffic;
 mod trouble;
 pub mod wire;
 

@@ -159,12 +159,14 @@ impl Links {
             }
             Some(_) => {
                 self.end_peer(&id, DownCause::Closed);
-                self.peers.insert(id, Peer::new(record.clone(), now));
+                self.peers
+                    .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
                 true
             }
             None => {
                 self.make_room();
-                self.peers.insert(id, Peer::new(record.clone(), now));
+                self.peers
+                    .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
                 true
             }
         }

@@ -15,7 +15,7 @@ use core::time::Duration;
 use self::message::Message;
 use self::start::{Memory, Start};
 use crate::config::{Config, ConfigError};
-use crate::counter::{Counters, Traffic};
+use crate::counter::Counters;
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
@@ -25,6 +25,7 @@ use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
 use crate::status::{Location, MemberState, RingStatus, Status};
 use crate::time::{Instant, Now};
+use crate::traffic::Traffic;
 use crate::trouble::Trouble;
 use crate::wire;
 
@@ -216,6 +217,7 @@ impl Node {
         if self.due.take_if(|due| *due + LATE <= now.mono).is_some() {
             self.on_late(now);
         }
+        self.traffic.tick(now.mono);
         match input {
             Input::Stored { token, result } => self.on_stored(token, result, now),
             _ if self.start.is_some() => {}
@@ -292,6 +294,7 @@ impl Node {
             links: self.links.link_status(),
             relays: self.links.relay_status(),
             store: self.kvs.status(),
+            rate: self.traffic.rate(),
             counters: counters.into_iter().flatten().collect(),
         }
     }

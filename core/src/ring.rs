@@ -46,7 +46,7 @@ use crate::trouble::Trouble;
 
 /// The shortest and the longest pause between two rounds of stabilize.
 const PERIOD_MIN: Duration = Duration::from_millis(500);
-const PERIOD_MAX: Duration = Duration::from_secs(8);
+const PERIOD_MAX: Duration = Duration::from_secs(16);
 /// How long a question may go unanswered before it is asked again.
 const ANSWER: Duration = Duration::from_millis(1000);
 /// How often a question is asked before the member is passed over for a while.

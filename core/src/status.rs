@@ -48,6 +48,8 @@ pub struct Status {
     pub relays: Vec<RelayStatus>,
     /// Its share of the store.
     pub store: StoreStatus,
+    /// What it said and heard lately.
+    pub rate: TrafficRate,
     /// Counters by name, since the start of the node.
     pub counters: BTreeMap<&'static str, u64>,
 }
@@ -97,6 +99,20 @@ pub enum RelayState {
     Attached,
     /// Gone; redialled after a pause.
     Lost,
+}
+
+/// Messages of a node over all its links, each second, on an average of the
+/// last minute. Keep-alives of transports are not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TrafficRate {
+    /// Frames received.
+    pub frames_in: f64,
+    /// Their bytes.
+    pub bytes_in: f64,
+    /// Frames sent.
+    pub frames_out: f64,
+    /// Their bytes.
+    pub bytes_out: f64,
 }
 
 /// A node's share of the store.

@@ -87,6 +87,14 @@ export interface StoreStatus {
   degraded: number;
 }
 
+/** Messages over all links each second, on an average of the last minute. */
+export interface TrafficRate {
+  frames_in: number;
+  bytes_in: number;
+  frames_out: number;
+  bytes_out: number;
+}
+
 export interface Status {
   id: string;
   epoch: number;
@@ -101,6 +109,7 @@ export interface Status {
   links: LinkStatus[];
   relays: RelayStatus[];
   store: StoreStatus;
+  rate: TrafficRate;
   counters: Record<string, number>;
 }
 

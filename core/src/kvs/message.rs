@@ -34,6 +34,21 @@ pub(crate) enum Message {
     HandOver(HandOver),
 }
 
+impl Message {
+    /// The name under which it is counted when it is sent.
+    pub(crate) const fn counter(&self) -> &'static str {
+        match self {
+            Self::Ask { .. } => "sent_kv_ask",
+            Self::Answer { .. } => "sent_kv_answer",
+            Self::Vote(_) => "sent_kv_vote",
+            Self::View(_) => "sent_kv_view",
+            Self::Pull(_) => "sent_kv_pull",
+            Self::Mirror(_) => "sent_kv_mirror",
+            Self::HandOver(_) => "sent_kv_hand_over",
+        }
+    }
+}
+
 /// What a caller wants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Op {

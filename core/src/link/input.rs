@@ -163,7 +163,8 @@ impl Links {
             } else {
                 self.make_room();
             }
-            self.peers.insert(id, Peer::new(record.clone(), now));
+            self.peers
+                .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
         }
     }
 
@@ -220,6 +221,7 @@ impl Links {
             },
             Frame::Ping { nonce } => {
                 // By the way that the question came: another may be silent.
+                self.counters.add("sent_pong");
                 let pong = Frame::Pong { nonce }.encode(&[]);
                 let _ = match kind {
                     LinkKind::Direct => self.send_frame(from, Lane::Control, pong, now),

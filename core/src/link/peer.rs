@@ -13,6 +13,9 @@ use crate::time::Instant;
 
 /// A watched peer that says nothing for this long is asked.
 const IDLE: Duration = Duration::from_secs(3);
+/// One end of each pair waits so much longer, and hears the other's question
+/// first: both would ask at once for ever.
+const IDLE_MORE: Duration = Duration::from_millis(500);
 /// How often it is asked before it is given up.
 const PING_COUNT_MAX: u32 = 4;
 /// For this long after a peer was found gone, no way to it is tried; it
@@ -29,6 +32,8 @@ pub(super) struct Peer {
     pub(super) up: bool,
     pub(super) rtt: Rtt,
     pub(super) heard_at: Instant,
+    /// How long it may say nothing, when it is watched.
+    idle: Duration,
     /// The same by its direct link.
     pub(super) direct_heard_at: Instant,
     gone: Gone,
@@ -71,8 +76,15 @@ pub(super) enum Probe {
 }
 
 impl Peer {
-    pub(super) fn new(record: Record, now: Instant) -> Self {
+    pub(super) fn new(own: &NodeId, record: Record, now: Instant) -> Self {
+        let asks_first = *own < record.id();
+        let more = if asks_first {
+            Duration::ZERO
+        } else {
+            IDLE_MORE
+        };
         Self {
+            idle: IDLE + more,
             record,
             up: false,
             rtt: Rtt::default(),
@@ -131,7 +143,7 @@ impl Peer {
         Some(match &self.ping {
             Some(ping) if ping.sent_at >= self.heard_at => ping.sent_at + self.rtt.timeout(),
             _ if doubted => self.heard_at,
-            _ => self.heard_at + IDLE,
+            _ => self.heard_at + self.idle,
         })
     }
 
@@ -170,13 +182,13 @@ impl Peer {
 
     /// Its silence so far does not count: it is to be asked anew.
     pub(super) fn forgive(&mut self, now: Instant) {
-        let idle = now.since(self.heard_at) >= IDLE;
+        let idle = now.since(self.heard_at) >= self.idle;
         if self.up && (idle || self.ping.is_some()) {
             self.ping = None;
             self.direct_heard_at = now;
             self.heard_at = Instant::from_micros(
                 now.as_micros()
-                    .saturating_sub(u64::try_from(IDLE.as_micros()).unwrap_or(u64::MAX)),
+                    .saturating_sub(u64::try_from(self.idle.as_micros()).unwrap_or(u64::MAX)),
             );
         }
     }

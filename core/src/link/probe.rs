@@ -46,6 +46,7 @@ impl Links {
             .peers
             .get_mut(to)
             .is_some_and(|peer| peer.ping_sent(nonce, now.mono) > 1);
+        self.counters.add("sent_ping");
         let ping = Frame::Ping { nonce }.encode(&[]);
         if again && self.directs.link(to).is_some() {
             // A direct link is silent for a second when a datagram is lost

@@ -22,6 +22,18 @@ pub(super) enum Message {
     Routed(Routed),
 }
 
+impl Message {
+    /// The name under which it is counted when it is sent.
+    pub(super) const fn counter(&self) -> &'static str {
+        match self {
+            Self::Ring(message) => message.counter(),
+            Self::Kvs { message, .. } => message.counter(),
+            Self::Signal(_) => "sent_signal",
+            Self::Routed(_) => "sent_routed",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

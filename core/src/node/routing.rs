@@ -13,6 +13,7 @@ impl Node {
     /// Sends to a peer by its own path, else by way of the member nearest to
     /// it that has one.
     pub(super) fn send(&mut self, to: NodeId, lane: Lane, message: Message, now: Now) {
+        self.counters.add(message.counter());
         let bytes = wire::encode(&message);
         if self.links.can_send(&to, now.mono) {
             return self.transmit(to, lane, &bytes, now);
@@ -79,6 +80,7 @@ impl Node {
             return self.counters.add("message_unroutable");
         };
         let lane = routed.lane;
+        self.counters.add("sent_routed");
         let bytes = wire::encode(&Message::Routed(routed));
         self.transmit(next, lane, &bytes, now);
     }

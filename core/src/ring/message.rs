@@ -107,6 +107,19 @@ pub(crate) struct Update {
 }
 
 impl Message {
+    /// The name under which it is counted when it is sent.
+    pub(crate) const fn counter(&self) -> &'static str {
+        match self {
+            Self::Find(_) | Self::Found(_) => "sent_ring_join",
+            Self::Stabilize { .. } => "sent_ring_stabilize",
+            Self::Stabilized(_) | Self::Unchanged { .. } => "sent_ring_stabilized",
+            Self::Notify { .. } => "sent_ring_notify",
+            Self::Members { .. } => "sent_ring_members",
+            Self::Table { .. } => "sent_ring_table",
+            Self::Foreign { .. } => "sent_ring_foreign",
+        }
+    }
+
     /// The record of who says this, unverified, where it comes along: one who
     /// takes a newcomer in may be a stranger to it.
     pub(crate) fn introduction(&self, from: &NodeId) -> Option<&Record> {

@@ -66,14 +66,7 @@ impl Churn {
     /// Half a minute of churn among so many members, a dozen of them durable.
     pub fn of(members: usize, seed: u64) -> Self {
         let general = Scenario::general(seed);
-        let weather = Weather {
-            latency_us: (5 * MS, 20 * MS),
-            loss: 0.0,
-            repeats: 0.0,
-            reorders: false,
-            blocked: 0.0,
-            ..general.weather
-        };
+        let weather = Weather::calm((5 * MS, 20 * MS));
         let scenario = Scenario {
             durable: 12.min(members),
             weather,

@@ -14,6 +14,8 @@ mod churn;
 mod disk;
 mod fault;
 #[cfg(not(planted_bugs))]
+mod idle;
+#[cfg(not(planted_bugs))]
 mod mirrors;
 #[cfg(not(planted_bugs))]
 mod pair;

@@ -15,14 +15,7 @@ const PAGES: usize = 4;
 
 /// A relay and pages, all linked directly.
 fn ring(seed: u64) -> World {
-    let weather = Weather {
-        latency_us: (200, 5 * MS),
-        loss: 0.0,
-        repeats: 0.0,
-        reorders: false,
-        blocked: 0.0,
-        disk_us: (20, 500),
-    };
+    let weather = Weather::calm((200, 5 * MS));
     let mut world = World::new(seed, weather);
     world.add(Class::Durable, 0);
     for _ in 0..PAGES {

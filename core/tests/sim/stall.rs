@@ -24,14 +24,7 @@ fn ring(seed: u64) -> World {
 
 /// The same with so many durable nodes.
 fn ring_of(seed: u64, durable: usize) -> World {
-    let weather = Weather {
-        latency_us: (200, MS),
-        loss: 0.0,
-        repeats: 0.0,
-        reorders: false,
-        blocked: 0.0,
-        disk_us: (20, 50),
-    };
+    let weather = Weather::calm((200, MS));
     let mut world = World::new(seed, weather);
     for _ in 0..durable {
         world.add(Class::Durable, 0);

@@ -36,6 +36,20 @@ pub struct Weather {
     pub disk_us: (u64, u64),
 }
 
+impl Weather {
+    /// Nothing is lost or repeated, and everybody reaches everybody.
+    pub const fn calm(latency_us: (u64, u64)) -> Self {
+        Self {
+            latency_us,
+            loss: 0.0,
+            repeats: 0.0,
+            reorders: false,
+            blocked: 0.0,
+            disk_us: (20, 500),
+        }
+    }
+}
+
 /// One computer: a node, its disk, and a hub if it is a relay.
 pub struct Process {
     pub seed: [u8; 32],

@@ -9,6 +9,9 @@ use roundelay_core::status::{LinkKind, Status};
 use super::State;
 use super::error::{Counters, answer};
 
+/// How counters of messages begin, by kind.
+const SENT: &str = "sent_";
+
 /// `GET /metrics`
 pub(super) async fn metrics(state: State) -> Response {
     let told = async {
@@ -54,7 +57,15 @@ fn text(status: &Status, counters: Option<&Counters>) -> String {
     ] {
         page.metric(name, "gauge", help, plain(value));
     }
-    for (name, value) in &status.counters {
+    let sent = status.counters.iter();
+    let sent = sent.filter_map(|(name, count)| {
+        let kind = name.strip_prefix(SENT)?;
+        Some((format!("{{kind=\"{kind}\"}}"), *count))
+    });
+    let help = "Messages sent, by kind.";
+    page.metric("messages_sent_total", "counter", help, sent);
+    let others = status.counters.iter();
+    for (name, value) in others.filter(|(name, _)| !name.starts_with(SENT)) {
         let name = format!("{}_total", sanitized(name));
         page.metric(&name, "counter", "Counted by the node.", plain(*value));
     }

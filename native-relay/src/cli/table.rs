@@ -54,12 +54,23 @@ pub(super) fn status(status: &Value) -> String {
             text(&store["degraded"]),
         ),
     ));
+    lines.push(("rate", rate(&status["rate"])));
     let mut out = String::new();
     for (name, value) in lines {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{name:11}  {value}");
     }
     out
+}
+
+/// What the node says and hears each second.
+fn rate(rate: &Value) -> String {
+    let way = |frames: &str, bytes: &str| {
+        let [frames, bytes] = [frames, bytes].map(|name| rate[name].as_f64().unwrap_or(0.0));
+        format!("{frames:.1} messages/s, {bytes:.0} B/s")
+    };
+    let (inward, outward) = (way("frames_in", "bytes_in"), way("frames_out", "bytes_out"));
+    format!("in {inward}; out {outward} (last minute)")
 }
 
 /// The ring as a picture, then its members, a line for each.

@@ -155,6 +155,7 @@ impl Node {
                 records: 12,
                 ..StoreStatus::default()
             },
+            rate: Default::default(),
             counters: BTreeMap::from([("frames_bad", 3)]),
         }
     }
