@@ -5,6 +5,7 @@ use super::routed::Routed;
 use super::{Node, RETURN_COUNT_MAX};
 use crate::event::Lane;
 use crate::id::NodeId;
+use crate::identity::Record;
 use crate::link::SendError;
 use crate::time::Now;
 use crate::wire;
@@ -88,13 +89,15 @@ impl Node {
     /// The peer to hand a message to that none of the trail had a path for:
     /// its target, else its home relay, else whoever brought news of it, else
     /// this node's own relay, which knows others, else who is nearest to it.
-    fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
+    pub(super) fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
         if self.links.can_send(target, now.mono) {
             return Some(*target);
         }
         let is_new = |id: &NodeId| *id != self.id() && !trail.contains(id);
-        let record = self.links.record(target);
-        let mut homes = record.iter().flat_map(|record| record.homes());
+        // A relay is at home at others in its turn.
+        let homes_of = |id: &NodeId| self.links.record(id).map_or(&[][..], Record::homes);
+        let homes = homes_of(target).iter();
+        let mut homes = homes.clone().chain(homes.flat_map(homes_of));
         let home = homes.find(|id| is_new(id) && self.links.can_send(id, now.mono));
         let back = self.returns.get(target);
         let back = home.or_else(|| back.filter(|via| is_new(via) && self.links.is_up(via)));

@@ -89,15 +89,15 @@ impl Scenario {
         }
     }
 
-    /// Members are at home at two or three relays.
+    /// Members are at home at two to four relays.
     pub fn relays(seed: u64) -> Self {
         let general = Self::general(seed);
-        let relays = 2 + seed as usize % 2;
+        let relays = 2 + seed as usize % 3;
         Self {
             relays,
             durable: relays + general.durable,
             weather: Weather {
-                blocked: [0.0, 0.3][seed as usize / 2 % 2],
+                blocked: [0.0, 0.3][seed as usize / 3 % 2],
                 ..general.weather
             },
             ..general

@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Adds a computer, and starts it. The first are the relays, which attach
-    /// to the very first; the others are at home at one after the other.
+    /// to one another as a tree; the others are at home at one after the other.
     pub fn add(&mut self, class: Class, clock_skew_ms: i64) -> usize {
         let index = self.processes.len();
         let seed = self.random.bytes32();
@@ -207,7 +207,7 @@ impl World {
             class,
             relays: match index {
                 0 => vec![0],
-                _ if index < self.relay_count => vec![index, 0],
+                _ if index < self.relay_count => vec![index, index / 2],
                 _ => vec![index % self.relay_count],
             },
             node: None,
