@@ -11,7 +11,9 @@ use serde::Deserialize;
 use self::dice::Dice;
 use super::routed::Routed;
 use super::*;
+use crate::attach::FromRelay;
 use crate::config::RingEntry;
+use crate::event::LinkId;
 use crate::identity::Network;
 use crate::link::Me;
 use crate::ring;
@@ -335,4 +337,57 @@ fn nobody_speaks_for_another_by_way_of_others() {
     let routed = signed(&me(10), START_MS + LATE_MS - 1);
     victim.hear(peers[2], &wire::encode(&Message::Routed(routed)));
     assert_eq!(victim.node.ring_status().members.len(), 2);
+}
+
+/// A peer at home at these relays, known to the node.
+fn peer_at(victim: &mut Victim, seed: u8, homes: &[u8]) -> NodeId {
+    let me = me(seed);
+    let facts = me.record.facts().clone();
+    let homes = homes.iter().map(|seed| self::me(*seed).identity.id());
+    let record = me.identity.record_at(facts, homes.collect(), &me.network);
+    victim.node.links.learn(&record, victim.now.mono);
+    record.id()
+}
+
+/// Attaches the node to the relay with the member of that seed.
+fn attach(victim: &mut Victim, member: u8) {
+    let link = LinkId(1);
+    let (version, nonce) = (wire::PROTOCOL_VERSION, [1; 32]);
+    let member = me(member).record;
+    victim.node.handle_input(Input::LinkUp { link }, victim.now);
+    for frame in [
+        FromRelay::Challenge { version, nonce },
+        FromRelay::Welcome { member },
+    ] {
+        let bytes = frame.encode();
+        victim
+            .node
+            .handle_input(Input::Frame { link, bytes }, victim.now);
+    }
+    victim.settle();
+}
+
+#[test]
+fn a_peer_of_another_relay_is_reached_by_its_home() {
+    let mut victim = Victim::new();
+    attach(&mut victim, 20);
+    let now = victim.now;
+    let hop = |victim: &Victim, to, trail: &[NodeId]| victim.node.next_hop(&to, trail, now);
+    let here = peer_at(&mut victim, 30, &[20]);
+    assert_eq!(hop(&victim, here, &[]), Some(here));
+    // Of a relay that is at home at this node's, and of one that is at home
+    // there in its turn.
+    let (there, further) = (
+        peer_at(&mut victim, 31, &[21]),
+        peer_at(&mut victim, 32, &[22]),
+    );
+    assert_eq!(hop(&victim, there, &[]), None);
+    let relay = peer_at(&mut victim, 21, &[21, 20]);
+    assert_eq!(hop(&victim, there, &[]), Some(relay));
+    // It had no path; nor had the one where it is at home.
+    let own = me(20).identity.id();
+    assert_eq!(hop(&victim, there, &[relay]), Some(own));
+    assert_eq!(hop(&victim, there, &[relay, own]), None);
+    peer_at(&mut victim, 22, &[22, 21]);
+    assert_eq!(hop(&victim, further, &[]), Some(relay));
 }
