@@ -103,7 +103,7 @@ impl Load {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn count_error(&self, call: &str, answer: &Answer) {
+    fn count_error(&self, call: &str, port: u16, answer: &Answer) {
         let kind = match answer.status {
             0 => "no answer".to_owned(),
             status => {
@@ -112,6 +112,7 @@ impl Load {
                 format!("{status} {}", code.as_str().unwrap_or("?"))
             }
         };
+        println!("{call} by port {port}: {kind}: {}", answer.text());
         *lock(&self.errors)
             .entry(format!("{call}: {kind}"))
             .or_default() += 1;
@@ -152,7 +153,7 @@ impl Load {
     fn put(&self, port: u16, key: usize, value: String) {
         let put = http("PUT", port, &path(key), value.as_bytes());
         if put.status != 204 {
-            return self.count_error("put", &put);
+            return self.count_error("put", port, &put);
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
         let version = version(&put);
@@ -171,7 +172,7 @@ impl Load {
         let before = lock(&self.acknowledged).get(&key).cloned();
         let get = http("GET", port, &path(key), b"");
         if ![200, 404].contains(&get.status) {
-            self.count_error("get", &get);
+            self.count_error("get", port, &get);
             return false;
         }
         self.reads.fetch_add(1, Ordering::Relaxed);
