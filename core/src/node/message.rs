@@ -62,7 +62,7 @@ mod tests {
         let (three, four) = ("03".repeat(32), "04".repeat(64));
         assert_eq!(
             hex(&wire::encode(&Message::Routed(Routed::golden()))),
-            alloc::format!("03{one}{two}0105{four}01{three}03090807")
+            alloc::format!("03{one}{two}0105{four}01{three}0003090807")
         );
         assert_eq!(hex(&wire::encode(&Message::Signal([5].into()))), "020105");
     }

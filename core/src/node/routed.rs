@@ -27,10 +27,13 @@ pub(super) struct Routed {
     pub(super) target: NodeId,
     pub(super) lane: Lane,
     at_ms: u64,
-    /// Of all but the trail, and of the network.
+    /// Of all but the trail and the homes, and of the network.
     signature: SignatureBytes,
     /// Those who passed it on: none does twice.
     pub(super) trail: Vec<NodeId>,
+    /// Where the target is at home, as its source knows: those who pass this
+    /// on may never have heard of one that joins.
+    pub(super) homes: Vec<NodeId>,
     pub(super) body: Vec<u8>,
 }
 
@@ -63,6 +66,7 @@ impl Routed {
             at_ms: unix_ms,
             signature: me.identity.sign(CONTEXT, &signed),
             trail: [source].into(),
+            homes: Vec::new(),
             body,
         }
     }
@@ -116,6 +120,7 @@ impl Routed {
             at_ms: 5,
             signature: wire::decode(&[4; 64]).unwrap(),
             trail: [NodeId::from_bytes([3; 32])].into(),
+            homes: Vec::new(),
             body: [9, 8, 7].into(),
         }
     }

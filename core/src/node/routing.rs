@@ -5,7 +5,7 @@ use super::routed::Routed;
 use super::{Node, RETURN_COUNT_MAX};
 use crate::event::Lane;
 use crate::id::NodeId;
-use crate::identity::Record;
+use crate::identity::{HOME_COUNT_MAX, Record};
 use crate::link::SendError;
 use crate::time::Now;
 use crate::wire;
@@ -20,10 +20,12 @@ impl Node {
             return self.transmit(to, lane, &bytes, now);
         }
         // Not to be signed in vain: a peer that is gone is asked for long.
-        if self.next_hop(&to, &[], now).is_none() {
+        if self.next_hop(&to, &[], &[], now).is_none() {
             return self.counters.add("message_unroutable");
         }
-        let routed = Routed::sign(&self.links.me, to, lane, bytes, now.unix_ms);
+        let mut routed = Routed::sign(&self.links.me, to, lane, bytes, now.unix_ms);
+        let homes = self.links.record(&to).map(Record::homes);
+        routed.homes = homes.unwrap_or_default().to_vec();
         self.pass_on(routed, now);
     }
 
@@ -77,7 +79,7 @@ impl Node {
     }
 
     fn pass_on(&mut self, routed: Routed, now: Now) {
-        let Some(next) = self.next_hop(&routed.target, &routed.trail, now) else {
+        let Some(next) = self.next_hop(&routed.target, &routed.homes, &routed.trail, now) else {
             return self.counters.add("message_unroutable");
         };
         let lane = routed.lane;
@@ -89,14 +91,21 @@ impl Node {
     /// The peer to hand a message to that none of the trail had a path for:
     /// its target, else its home relay, else whoever brought news of it, else
     /// this node's own relay, which knows others, else who is nearest to it.
-    pub(super) fn next_hop(&self, target: &NodeId, trail: &[NodeId], now: Now) -> Option<NodeId> {
+    pub(super) fn next_hop(
+        &self,
+        target: &NodeId,
+        homes: &[NodeId],
+        trail: &[NodeId],
+        now: Now,
+    ) -> Option<NodeId> {
         if self.links.can_send(target, now.mono) {
             return Some(*target);
         }
         let is_new = |id: &NodeId| *id != self.id() && !trail.contains(id);
         // A relay is at home at others in its turn.
         let homes_of = |id: &NodeId| self.links.record(id).map_or(&[][..], Record::homes);
-        let homes = homes_of(target).iter();
+        let told = homes.iter().take(HOME_COUNT_MAX);
+        let homes = homes_of(target).iter().chain(told);
         let mut homes = homes.clone().chain(homes.flat_map(homes_of));
         let home = homes.find(|id| is_new(id) && self.links.can_send(id, now.mono));
         let back = self.returns.get(target);

@@ -372,7 +372,7 @@ fn a_peer_of_another_relay_is_reached_by_its_home() {
     let mut victim = Victim::new();
     attach(&mut victim, 20);
     let now = victim.now;
-    let hop = |victim: &Victim, to, trail: &[NodeId]| victim.node.next_hop(&to, trail, now);
+    let hop = |victim: &Victim, to, trail: &[NodeId]| victim.node.next_hop(&to, &[], trail, now);
     let here = peer_at(&mut victim, 30, &[20]);
     assert_eq!(hop(&victim, here, &[]), Some(here));
     // Of a relay that is at home at this node's, and of one that is at home
@@ -388,6 +388,9 @@ fn a_peer_of_another_relay_is_reached_by_its_home() {
     let own = me(20).identity.id();
     assert_eq!(hop(&victim, there, &[relay]), Some(own));
     assert_eq!(hop(&victim, there, &[relay, own]), None);
+    let stranger = NodeId::from_bytes([9; 32]);
+    let told = victim.node.next_hop(&stranger, &[relay], &[], now);
+    assert_eq!(told, Some(relay), "its source knows where it is at home");
     peer_at(&mut victim, 22, &[22, 21]);
     assert_eq!(hop(&victim, further, &[]), Some(relay));
 }
