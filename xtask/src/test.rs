@@ -95,6 +95,8 @@ const SUITES: &[Suite] = &[
             "--test",
             "bench",
             "--test",
+            "bring_up",
+            "--test",
             "cli",
             "--test",
             "cluster",

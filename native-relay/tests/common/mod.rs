@@ -3,6 +3,7 @@
 
 pub(crate) mod keys;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
@@ -43,12 +44,15 @@ pub(crate) fn wait_until(
     start.elapsed()
 }
 
-/// A port that was free just now, for TCP and UDP.
+/// A port that was free just now, for TCP and UDP. None is given twice: the
+/// process that got it may not have bound it yet.
 pub(crate) fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
             return port;
         }
     }
