@@ -12,6 +12,7 @@ mod children;
 mod error;
 mod files;
 mod http;
+mod namespaces;
 mod page;
 mod sh;
 mod signals;

@@ -4,6 +4,7 @@ use crate::args;
 use crate::browsers;
 use crate::build;
 use crate::error::{Error, Result};
+use crate::namespaces;
 use crate::page;
 use crate::sh;
 use crate::steps::Steps;
@@ -21,6 +22,8 @@ struct Suite {
     binary: bool,
     /// Needs browsers, and is told where their drivers are.
     browsers: bool,
+    /// Needs to make network namespaces; skipped where that is not allowed.
+    namespaces: bool,
 }
 
 enum Work {
@@ -37,6 +40,7 @@ const SUITES: &[Suite] = &[
         env: &[],
         binary: false,
         browsers: false,
+        namespaces: false,
     },
     Suite {
         name: "unit",
@@ -48,6 +52,7 @@ const SUITES: &[Suite] = &[
         env: &[],
         binary: false,
         browsers: false,
+        namespaces: false,
     },
     Suite {
         name: "simulator",
@@ -63,6 +68,7 @@ const SUITES: &[Suite] = &[
         env: &[],
         binary: false,
         browsers: false,
+        namespaces: false,
     },
     Suite {
         name: "planted bugs",
@@ -82,6 +88,7 @@ const SUITES: &[Suite] = &[
         ],
         binary: false,
         browsers: false,
+        namespaces: false,
     },
     Suite {
         name: "processes",
@@ -110,6 +117,16 @@ const SUITES: &[Suite] = &[
         env: &[],
         binary: false,
         browsers: false,
+        namespaces: false,
+    },
+    Suite {
+        name: "namespaces",
+        about: "processes in networks that part (root only)",
+        work: Work::Cargo(&[&["test", "-p", "roundelay", "--test", "namespaces"]]),
+        env: &[],
+        binary: false,
+        browsers: false,
+        namespaces: true,
     },
     Suite {
         name: "browsers",
@@ -126,6 +143,7 @@ const SUITES: &[Suite] = &[
         env: &[],
         binary: true,
         browsers: true,
+        namespaces: false,
     },
 ];
 
@@ -134,7 +152,10 @@ pub(crate) fn run(options: &args::Test) -> Result<bool> {
     let suites = chosen(options.only.as_deref())?;
     let mut steps = Steps::default();
     for suite in suites {
-        steps.run(suite.name, suite.about, || suite.run());
+        match suite.obstacle() {
+            None => steps.run(suite.name, suite.about, || suite.run()),
+            Some(reason) => steps.skip(suite.name, suite.about, &reason),
+        }
     }
     steps.summarise();
     let (passed, failed) = steps.counts();
@@ -159,6 +180,12 @@ fn chosen(only: Option<&str>) -> Result<Vec<&'static Suite>> {
 }
 
 impl Suite {
+    /// Why it cannot run here.
+    fn obstacle(&self) -> Option<String> {
+        let made = self.namespaces.then(namespaces::try_one);
+        made?.err().map(|error| error.to_string())
+    }
+
     fn run(&self) -> Result {
         if self.browsers {
             browsers::install()?;

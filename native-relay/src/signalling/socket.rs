@@ -7,6 +7,8 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use roundelay_core::wire::FRAME_LEN_MAX;
 use roundelay_core::{Input, LinkId};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -23,6 +25,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A relay that is silent for this long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A path that acknowledges nothing of what was sent for so long is dialled
+/// anew (RFC 5482): TCP waits twice as long each time before it tries again,
+/// and would sleep on for as long as a network was parted once that is whole.
+#[cfg(target_os = "linux")]
+const DEAF_MAX: Duration = Duration::from_secs(8);
 /// How long the relay may take to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Messages written before the socket is flushed.
@@ -102,6 +109,9 @@ async fn dial(url: &str) -> Result<Socket, DialError> {
         _ => DialError::Io(error),
     })?;
     stream.set_nodelay(true).map_err(DialError::Io)?;
+    // Where it cannot be set, a dead path is noticed by silence.
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(DEAF_MAX));
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
