@@ -9,8 +9,12 @@ use serde_json::Value;
 
 const NODES: usize = 50;
 
-/// In CI, whose machines are slow; by hand it shall be 5 s.
-const LIMIT: Duration = Duration::from_secs(15);
+/// For the release binary, in CI, whose machines are slow; by hand it shall be
+/// 5 s. What is not optimised takes several times as long.
+fn limit() -> Duration {
+    let is_given = std::env::var_os("ROUNDELAY_BIN").is_some();
+    Duration::from_secs(if is_given { 15 } else { 90 })
+}
 
 /// What all agree on once the ring is whole: its id, and the ids of its
 /// members, clockwise.
@@ -34,7 +38,7 @@ fn fifty_nodes_join_one_relay_at_once() {
     }
     let started = start.elapsed();
     for member in &ring.members {
-        let left = LIMIT.saturating_sub(start.elapsed());
+        let left = limit().saturating_sub(start.elapsed());
         wait_until("a member that is ready and lists all", left, || {
             http("GET", member.http, "/readyz", b"").status == 200
                 && ring_of(member).1.len() == NODES + 1
@@ -47,7 +51,7 @@ fn fifty_nodes_join_one_relay_at_once() {
     let (ring_id, members) = ring_of(&ring.members[0]);
     for member in &ring.members {
         assert_eq!(ring_of(member), (ring_id.clone(), members.clone()));
-        let left = LIMIT.saturating_sub(start.elapsed());
+        let left = limit().saturating_sub(start.elapsed());
         wait_until("neighbours in order", left, || {
             let status = member.status().unwrap();
             let at = members.iter().position(|id| *id == status["id"]).unwrap();
