@@ -104,14 +104,19 @@ pub struct JoinArgs {
 /// The flags of `roundelay bench idle`.
 #[derive(Debug, Args)]
 pub struct IdleArgs {
-    /// Members of the ring, its relay among them, each a process.
-    #[arg(long, value_name = "COUNT", default_value_t = 3,
+    /// Members of the ring, its relay among them, each a process; a list makes
+    /// one ring after the other.
+    #[arg(long, value_name = "COUNT", default_value = "2,10,50", value_delimiter = ',',
         value_parser = clap::value_parser!(u16).range(1..=64))]
-    members: u16,
+    members: Vec<u16>,
     /// How long to look on.
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
         value_parser = clap::value_parser!(u16).range(1..=3600))]
     seconds: u16,
+    /// How long a ring is left alone before.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u16).range(0..=3600))]
+    settle: u16,
     #[command(flatten)]
     report: ReportArgs,
 }

@@ -5,6 +5,7 @@
 //! say what follows from it; and carries that out. Between a message and its
 //! answer there is no other task, queue or timer. Core decides everything.
 
+mod alarm;
 mod leave;
 mod trouble;
 
@@ -12,9 +13,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use roundelay_core::kvs::{Reply, RequestId};
+use roundelay_core::status::Status;
 use roundelay_core::{Dial, Event, Input, Node, Output};
 use tokio::sync::{mpsc, oneshot};
 
+use self::alarm::Alarm;
 use self::trouble::Troubles;
 use crate::clock::{Clock, Moment};
 use crate::handle::Command;
@@ -83,8 +86,7 @@ impl Driver {
     /// Drives until the node leaves, or no [`Handle`](crate::handle::Handle)
     /// is left.
     pub(crate) async fn run(mut self) {
-        let sleep = tokio::time::sleep(Duration::ZERO);
-        let mut sleep = std::pin::pin!(sleep);
+        let mut alarm = Alarm::new();
         loop {
             let mut deadline = self.settle();
             if let Some(until) = self.retired_until() {
@@ -93,11 +95,7 @@ impl Driver {
             if let Some(asked) = self.leaving.take() {
                 return self.leave(asked).await;
             }
-            if let Some(at) = deadline.map(tokio::time::Instant::from_std)
-                && sleep.deadline() != at
-            {
-                sleep.as_mut().reset(at);
-            }
+            alarm.set(deadline);
             // What is taken in while storage has no room would pile up.
             let has_room = self.storage.has_room();
             tokio::select! {
@@ -119,7 +117,7 @@ impl Driver {
                         direct.receive(self.moment.instant);
                     }
                 }
-                () = &mut sleep, if deadline.is_some() => self.look_up(),
+                () = alarm.rung() => self.look_up(),
             }
             self.take_ready();
         }
@@ -267,6 +265,21 @@ impl Driver {
         }
     }
 
+    /// The node's status, with what only its links can count.
+    fn status(&self) -> Status {
+        let mut status = self.node.status();
+        if let Some(direct) = &self.direct {
+            let counters = direct.counters();
+            status.counters.extend([
+                ("datagrams_out", counters.datagrams_out),
+                ("datagram_bytes_out", counters.datagram_bytes_out),
+                ("datagrams_unknown", counters.unknown_datagrams),
+                ("datagrams_unsent", counters.unsent_datagrams),
+            ]);
+        }
+        status
+    }
+
     fn on_command(&mut self, command: Option<Command>) {
         let now = self.moment.now;
         match command {
@@ -288,7 +301,7 @@ impl Driver {
                 self.waiting.insert(request, reply);
             }
             Some(Command::Status { reply }) => {
-                let _ = reply.send(self.node.status());
+                let _ = reply.send(self.status());
             }
             Some(Command::Ring { reply }) => {
                 let _ = reply.send(self.node.ring_status());

@@ -22,5 +22,6 @@ pub mod relay;
 mod signalling;
 pub mod store;
 pub mod stun;
+mod watch;
 
 pub use error::RunError;

@@ -27,6 +27,7 @@ mod factory;
 mod path;
 mod socket;
 mod stun;
+mod timers;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -93,6 +94,10 @@ pub enum DirectEvent {
 /// Sums over the life of a [`DirectLinks`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectCounters {
+    /// Datagrams that were handed to the system, or wait for it.
+    pub datagrams_out: u64,
+    /// Their bytes, without headers of UDP and below.
+    pub datagram_bytes_out: u64,
     /// Datagrams that belong to no link.
     pub unknown_datagrams: u64,
     /// Datagrams that the system did not take.
@@ -157,7 +162,7 @@ impl DirectLinks {
     pub fn counters(&self) -> DirectCounters {
         DirectCounters {
             unknown_datagrams: self.unknown,
-            unsent_datagrams: self.socket.lost(),
+            ..self.socket.counters()
         }
     }
 
@@ -177,11 +182,12 @@ impl DirectLinks {
     pub fn receive(&mut self, now: Instant) {
         let mut inbox = std::mem::take(&mut self.inbox);
         for _ in 0..MAX_RECEIVES {
-            if !self.socket.receive(&mut inbox) {
-                break;
-            }
+            let more = self.socket.receive(&mut inbox);
             for datagram in inbox.datagrams(self.socket.local_addr()) {
                 self.on_datagram(datagram.from, datagram.to, datagram.bytes, now);
+            }
+            if !more {
+                break;
             }
         }
         self.inbox = inbox;

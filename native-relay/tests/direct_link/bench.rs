@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use roundelay::link::direct::{DirectConfig, DirectEvent, DirectLinks};
 use roundelay_core::event::{Description, Lane, LinkId, Role};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(40);
 pub(crate) const LOCALHOST: &str = "127.0.0.1:0";
 
 pub(crate) fn bind(address: &str) -> DirectLinks {

@@ -89,9 +89,14 @@ impl Outbox {
         self.end == End::Sent && self.given.is_empty()
     }
 
-    /// Whether nothing waits and nothing is on its way.
+    /// Whether nothing is on its way.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// Whether nothing waits, either.
     pub(super) fn is_idle(&self) -> bool {
-        self.given.is_empty() && self.waiting_bytes == 0
+        self.is_acknowledged() && self.waiting_bytes == 0
     }
 
     /// Takes what may be given to the transport now: at most `window` bytes

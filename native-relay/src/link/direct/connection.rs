@@ -27,6 +27,7 @@ use super::candidates::{self, MAX_REMOTE, Remote};
 use super::channel::{ChannelKind, Next, Outbox};
 use super::factory::Factory;
 use super::path::Path;
+use super::timers::Timers;
 use super::{DirectEvent, END_MARK};
 
 /// The longest description taken from a peer; theirs are below 2 KiB.
@@ -38,17 +39,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Datagrams fed between two drains of an open link. Fewer cost calls, more
 /// make one acknowledgement of many, and SCTP needs three to see a loss.
 const MAX_FED: usize = 16;
-
-/// How often the timers of an open link are looked at while nothing is on its
-/// way: `rtc` asks for every 50 ms, the pace of its checks while it opens, and
-/// the soonest that counts is SCTP's delayed acknowledgement, 200 ms (RFC
-/// 9260, section 6.2).
-const REST_PERIOD: Duration = Duration::from_millis(200);
-
-/// Where nothing but checks of the path went for so long, even that counts no
-/// more.
-const CALM_AFTER: Duration = Duration::from_millis(300);
-const CALM_PERIOD: Duration = Duration::from_millis(500);
 
 /// Takes the datagrams that a connection sends.
 pub(super) trait Wire {
@@ -124,8 +114,7 @@ pub(super) struct Connection {
     fault: Option<String>,
     lost: bool,
     deadline: Option<Instant>,
-    /// When anything but checks of the path went last.
-    busy: Instant,
+    timers: Timers,
     fed: usize,
     /// Its owner has noted that it wants a turn.
     pub(super) marked: bool,
@@ -169,7 +158,7 @@ impl Connection {
             fault: None,
             lost: false,
             deadline: None,
-            busy: now,
+            timers: Timers::new(role, now),
             fed: 0,
             marked: false,
             described: false,
@@ -283,11 +272,15 @@ impl Connection {
         bytes: &[u8],
         now: Instant,
     ) -> Due {
+        let from = self.path.on_received(from, bytes, now);
+        if self.path.is_selected(from) {
+            self.timers.on_heard(now);
+        }
         let datagram = TaggedBytesMut {
             now,
             transport: TransportContext {
                 local_addr: to,
-                peer_addr: self.path.on_received(from, bytes, now),
+                peer_addr: from,
                 ecn: None,
                 transport_protocol: TransportProtocol::UDP,
             },
@@ -295,7 +288,7 @@ impl Connection {
         };
         // The first byte of STUN is 0 to 3 (RFC 7983).
         if bytes.first().is_some_and(|first| *first > 3) {
-            self.busy = now;
+            self.timers.on_data(bytes.len(), now);
         }
         // A bad datagram is its sender's matter; `rtc` answers no error here.
         let _ = self.rtc.get_mut().handle_read(datagram);
@@ -316,6 +309,7 @@ impl Connection {
         {
             self.lost = true;
         }
+        self.timers.on_given(now);
         self.give_time(now);
     }
 
@@ -384,6 +378,8 @@ impl Connection {
     ) -> Verdict {
         self.fed = 0;
         self.marked = false;
+        self.settle(events);
+        let was_acknowledged = self.is_acknowledged();
         self.hand_over(now);
         loop {
             self.write(now, wire);
@@ -406,30 +402,41 @@ impl Connection {
                 self.give_time(now);
             }
         }
+        if was_acknowledged && let Some(later) = self.timers.early_ack() {
+            // By SCTP's clock it is due then, and nothing else is: what was
+            // sent just now is sent again a second later at the earliest.
+            self.give_time(later);
+            self.write(now, wire);
+        }
         let verdict = self.verdict();
         if verdict == Verdict::Alive {
-            let pause = self.pause(now);
-            let at = self.rtc.get_mut().poll_timeout();
-            self.deadline = at.map(|at| at.max(now + pause));
+            self.deadline = self.due(now);
         } else {
             self.shut(now, wire);
         }
         verdict
     }
 
-    /// How long the timers may wait at least.
-    fn pause(&mut self, now: Instant) -> Duration {
-        if self.phase != Phase::Up || !self.control.outbox.is_idle() || !self.bulk.outbox.is_idle()
-        {
-            self.busy = now;
+    /// Whether nothing waits, neither to leave nor to be acknowledged.
+    fn is_idle(&self) -> bool {
+        self.control.outbox.is_idle() && self.bulk.outbox.is_idle()
+    }
+
+    /// Whether nothing that was sent waits for an acknowledgement.
+    fn is_acknowledged(&self) -> bool {
+        self.control.outbox.is_acknowledged() && self.bulk.outbox.is_acknowledged()
+    }
+
+    /// When the time is to be given next. What `rtc` asks for counts only until
+    /// the link is open: from then on it asks for every 200 ms, for ever.
+    fn due(&mut self, now: Instant) -> Option<Instant> {
+        if self.phase != Phase::Up {
+            let at = self.rtc.get_mut().poll_timeout();
             // Timers that are overdue even now would spin the caller.
-            return Duration::from_millis(1);
+            return at.map(|at| at.max(now + Duration::from_millis(1)));
         }
-        if now.saturating_duration_since(self.busy) < CALM_AFTER {
-            REST_PERIOD
-        } else {
-            CALM_PERIOD
-        }
+        let (is_idle, is_moving) = (self.is_idle(), self.path.has_rival());
+        Some(self.timers.due(is_idle, is_moving, now))
     }
 
     fn on_event(&mut self, event: &RTCPeerConnectionEvent, events: &mut VecDeque<DirectEvent>) {
@@ -560,6 +567,14 @@ impl Connection {
     fn write(&mut self, now: Instant, wire: &mut impl Wire) {
         while let Some(out) = self.rtc.get_mut().poll_write() {
             let (from, bytes) = (out.transport.local_addr, &out.message);
+            // `rtc` checks every path every 2 s, whatever comes by it.
+            let is_needless = self.phase == Phase::Up
+                && self.timers.is_fresh(self.is_idle(), now)
+                && !self.path.has_rival()
+                && self.path.is_check(out.transport.peer_addr, bytes);
+            if is_needless {
+                continue;
+            }
             let (to, also) = self.path.on_sent(out.transport.peer_addr, bytes, now);
             for to in std::iter::once(to).chain(also) {
                 wire.send(from, to, bytes);

@@ -16,11 +16,23 @@ use rtc::shared::error::Error as RtcError;
 /// for putting messages together.
 const MAX_MESSAGE: u32 = 64 << 10;
 
-/// A path whose peer answers no checks is idle for the first of these, and
-/// given up after the second on top.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(5);
-const ICE_FAILED: Duration = Duration::from_secs(10);
-const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
+/// A path is checked once nothing has come by it for so long, by the side that
+/// made the offer. A NAT forgets it after 30 s at the earliest (RFC 8445 §11).
+pub(super) const PATH_REST: Duration = Duration::from_secs(15);
+
+/// By the other side a little later: what it hears of a check is enough.
+pub(super) const PATH_REST_ANSWERER: Duration = Duration::from_secs(17);
+
+/// And after so long where something that was sent waits for an answer.
+pub(super) const PATH_DOUBT: Duration = Duration::from_secs(1);
+
+/// How often checks go out that are not answered.
+pub(super) const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// A path that is silent for the sum of both is given up; `rtc` calls it
+/// disconnected in between, which changes nothing.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(20);
+const ICE_FAILED: Duration = Duration::from_secs(5);
 
 /// Checks go out at the pace of RFC 8445 §14.2, for 1.4 s.
 const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(50);

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::stun::{Datagram, TransactionId, classify};
 
-/// A selected address that has been silent for so long may have moved. Peers
-/// check a path every 2 to 2.5 s, and answer our checks as often.
+/// A selected address that has been silent for so long may have moved. Pages
+/// check a path every 2.5 s; native peers that rest say nothing for longer, and
+/// check no other path either.
 const SILENCE: Duration = Duration::from_millis(2600);
 
 /// The way to a peer, once there is one.
@@ -65,6 +66,21 @@ impl Path {
             }
         }
         from
+    }
+
+    /// Whether `rtc` takes this for the peer's selected address.
+    pub(super) fn is_selected(&self, name: SocketAddr) -> bool {
+        self.0.as_ref().is_some_and(|one| one.name == name)
+    }
+
+    /// Whether a datagram checks the selected path.
+    pub(super) fn is_check(&self, to: SocketAddr, bytes: &[u8]) -> bool {
+        self.is_selected(to) && matches!(classify(bytes), Datagram::Request { .. })
+    }
+
+    /// Whether an address waits to be followed.
+    pub(super) fn has_rival(&self) -> bool {
+        self.0.as_ref().is_some_and(|one| one.rival.is_some())
     }
 
     /// Where a datagram that `rtc` addresses to `to` shall go, and where else.

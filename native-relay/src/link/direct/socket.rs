@@ -5,9 +5,12 @@ use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
+
+use super::DirectCounters;
+use crate::watch::watch;
 
 /// Asked of the system for either direction; it grants what it allows.
 const BUFFER: usize = 4 << 20;
@@ -105,7 +108,11 @@ impl Inbox {
 /// The socket with what waits to leave by it.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: UdpSocket,
+    /// Watched for what comes in alone: to hear of room to send is one
+    /// wake-up more for each datagram.
+    io: AsyncFd<RawSocket>,
+    /// The same socket, watched for room while something waits for that.
+    room: Option<AsyncFd<RawSocket>>,
     state: UdpSocketState,
     local: SocketAddr,
     window: usize,
@@ -113,7 +120,7 @@ pub(super) struct Socket {
     backlog: VecDeque<Batch>,
     backlog_bytes: usize,
     spare: Vec<u8>,
-    lost: u64,
+    counters: DirectCounters,
 }
 
 impl Socket {
@@ -132,22 +139,23 @@ impl Socket {
         let _ = raw.set_send_buffer_size(BUFFER);
         raw.set_nonblocking(true)?;
         raw.bind(&address.into())?;
-        let io = UdpSocket::from_std(raw.into())?;
-        let granted = SockRef::from(&io).recv_buffer_size().unwrap_or(0);
+        let granted = raw.recv_buffer_size().unwrap_or(0);
+        let local = raw.local_addr()?.as_socket();
         let socket = Self {
-            state: UdpSocketState::new(UdpSockRef::from(&io))?,
-            local: io.local_addr()?,
+            state: UdpSocketState::new(UdpSockRef::from(&raw))?,
+            local: local.ok_or(ErrorKind::AddrNotAvailable)?,
             window: if granted >= BIG_BUFFER {
                 WIDE_WINDOW
             } else {
                 WINDOW
             },
-            io,
+            io: watch(raw, Interest::READABLE)?,
+            room: None,
             batch: None,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             spare: Vec::new(),
-            lost: 0,
+            counters: DirectCounters::default(),
         };
         Ok((socket, Inbox::new()))
     }
@@ -162,38 +170,49 @@ impl Socket {
         self.window
     }
 
-    /// Datagrams that could not be sent.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
+    /// What came and went.
+    pub(super) fn counters(&self) -> DirectCounters {
+        self.counters
     }
 
     /// Waits until there is something to receive, or room for what waits.
     pub(super) async fn ready(&self) -> io::Result<()> {
-        let interest = if self.backlog.is_empty() {
-            Interest::READABLE
-        } else {
-            Interest::READABLE | Interest::WRITABLE
+        let room = async {
+            match &self.room {
+                Some(room) => room.writable().await.map(drop),
+                None => std::future::pending().await,
+            }
         };
-        self.io.ready(interest).await.map(drop)
+        tokio::select! {
+            biased;
+            came = self.io.readable() => came.map(drop),
+            there_is_room = room => there_is_room,
+        }
     }
 
-    /// One receive call; `false` once there is nothing left.
+    /// One receive call. Answers whether there may be more.
     pub(super) fn receive(&self, inbox: &mut Inbox) -> bool {
         inbox.filled = 0;
         let mut buffers = inbox.buffer.chunks_mut(RECEIVE_BUFFER);
         let mut slices: [IoSliceMut<'_>; RECEIVE_BUFFERS] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         let metas = &mut inbox.metas;
-        let received = self.io.try_io(Interest::READABLE, || {
-            self.state
-                .recv(UdpSockRef::from(&self.io), &mut slices, metas)
+        let more = self.io.try_io(Interest::READABLE, |io| {
+            inbox.filled = self.state.recv(UdpSockRef::from(io), &mut slices, metas)?;
+            // Who brings fewer than fit has brought all: what comes later is
+            // told of anew, and another call would only hear that.
+            if inbox.filled < RECEIVE_BUFFERS.min(quinn_udp::BATCH_SIZE) {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            Ok(())
         });
-        inbox.filled = received.unwrap_or(0);
-        inbox.filled > 0
+        more.is_ok()
     }
 
     /// Queues a datagram; it leaves with [`Socket::flush`] at the latest.
     pub(super) fn send(&mut self, from: IpAddr, to: SocketAddr, bytes: &[u8]) {
+        self.counters.datagrams_out += 1;
+        self.counters.datagram_bytes_out += bytes.len() as u64;
         let from = self.local.ip().is_unspecified().then_some(from);
         let limit = self.state.max_gso_segments();
         if let Some(batch) = &mut self.batch
@@ -226,6 +245,19 @@ impl Socket {
             self.backlog_bytes -= batch.bytes.len();
         }
         self.close_batch();
+        if self.backlog.is_empty() {
+            self.room = None;
+        } else if let Some(room) = &self.room {
+            // The room that it told of was not enough.
+            let forget = |_: &_| Err::<(), _>(ErrorKind::WouldBlock.into());
+            let _ = room.try_io(Interest::WRITABLE, forget);
+        } else {
+            // Where it cannot be watched, what comes in next, or a timer,
+            // brings the next try.
+            let copy = self.io.get_ref().try_clone();
+            let room = copy.and_then(|copy| watch(copy, Interest::WRITABLE));
+            self.room = room.ok();
+        }
     }
 
     fn close_batch(&mut self) {
@@ -238,7 +270,7 @@ impl Socket {
             self.backlog_bytes += batch.bytes.len();
             self.backlog.push_back(batch);
         } else {
-            self.lost += batch.count as u64;
+            self.counters.unsent_datagrams += batch.count as u64;
         }
     }
 
@@ -252,13 +284,14 @@ impl Socket {
             return false;
         }
         if segments.is_none() {
-            self.lost += 1;
+            self.counters.unsent_datagrams += 1;
             return true;
         }
         // The interface may not do segmentation, of which quinn-udp has taken
         // note; these datagrams go one by one.
         for bytes in batch.bytes.chunks(batch.segment) {
-            self.lost += u64::from(self.try_transmit(batch, bytes, None).is_err());
+            let failed = self.try_transmit(batch, bytes, None).is_err();
+            self.counters.unsent_datagrams += u64::from(failed);
         }
         true
     }
@@ -276,9 +309,8 @@ impl Socket {
             segment_size,
             src_ip: batch.from,
         };
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
-        })
+        let io = UdpSockRef::from(self.io.get_ref());
+        self.state.try_send(io, &transmit)
     }
 
     /// A socket for both families names IPv4 addresses in IPv6's way.
