@@ -1,9 +1,11 @@
 //! A ring of processes of this binary, made to be measured.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,6 +15,10 @@ use super::BenchError;
 
 /// How long a ring may take to come up.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Direct links that every member of a large ring has at least, to its
+/// neighbours on both sides.
+const LINKS: usize = 16;
 
 /// A relay and nodes; they end with this.
 #[derive(Debug)]
@@ -98,7 +104,7 @@ impl Ring {
         let others = usize::from(members) - 1;
         ring.wait("a whole ring with direct links", |ring| {
             let mut members = ring.members.iter();
-            members.all(|member| member.is_whole((others + 1).min(3), others.min(31)))
+            members.all(|member| member.is_whole((others + 1).min(3), others.min(LINKS)))
         })?;
         Ok(ring)
     }
@@ -139,8 +145,15 @@ impl Ring {
     }
 }
 
-/// An address on loopback that was free just now.
+/// An address on loopback that was free just now. None is given twice: who got
+/// it may not have bound it yet.
 pub(super) fn free_address() -> io::Result<String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    Ok(listener.local_addr()?.to_string())
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.insert(address) {
+            return Ok(address.to_string());
+        }
+    }
 }
