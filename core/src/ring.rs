@@ -389,8 +389,10 @@ impl Ring {
     fn adopt(&mut self, head: NodeId, tail: &[NodeId]) -> bool {
         let len = list_len(self.size());
         let members = &self.members;
-        self.successors
-            .adopt(head, tail, len, |id| members.is_alive(id))
+        let lives = |id: &NodeId| members.is_alive(id);
+        #[cfg(planted_bugs)]
+        let lives = |id: &NodeId| lives(id) || crate::planted::is("dead_imported");
+        self.successors.adopt(head, tail, len, lives)
     }
 
     /// How many members the ring has: as many as are known, or by how far apart

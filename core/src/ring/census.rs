@@ -72,3 +72,41 @@ pub(super) fn octave_of(own: &NodeId, other: &NodeId) -> u32 {
     let way = |from: &NodeId, to: &NodeId| NodeId::from_bytes(from.distance_to(to)).head();
     way(own, other).min(way(other, own)).leading_zeros()
 }
+
+/// A point within an octave of distance, on either side, that `choice` chooses.
+pub(super) fn within(own: &NodeId, octave: u32, choice: &NodeId) -> NodeId {
+    // The octave is as wide as it is far away.
+    let width = 1u64 << (u64::BITS - 1).saturating_sub(octave);
+    let away = width.wrapping_add(choice.head() % width.max(1));
+    let clockwise = choice.as_bytes().last().is_some_and(|byte| byte % 2 == 0);
+    let head = if clockwise {
+        own.head().wrapping_add(away)
+    } else {
+        own.head().wrapping_sub(away)
+    };
+    let mut bytes = [0; 32];
+    for (byte, new) in bytes.iter_mut().zip(head.to_be_bytes()) {
+        *byte = new;
+    }
+    NodeId::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    #[test]
+    fn a_point_lies_in_its_octave() {
+        let mut rng = Rng::from_seed([4; 32]);
+        for octave in 1..40 {
+            for _ in 0..50 {
+                let own = NodeId::from_bytes(rng.bytes());
+                let point = within(&own, octave, &NodeId::from_bytes(rng.bytes()));
+                // The rest of the id may carry it over the edge.
+                let found = octave_of(&own, &point);
+                assert!(found.abs_diff(octave) <= 1, "{found} instead of {octave}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::census::{Census, octave_of};
+use super::census::{Census, octave_of, within};
 use super::message::Update;
 use crate::id::NodeId;
 use crate::identity::{Network, Record};
@@ -166,13 +166,14 @@ impl Members {
         self.census.living >= MEMBER_COUNT_MAX
     }
 
-    /// Lets go of a page where pages are most numerous, the next after a
-    /// newcomer: in the fullest octave of distance, which is returned. Durable
-    /// members stay.
+    /// Lets go of a page where pages are most numerous: in the fullest octave of
+    /// distance, which is returned, a page that the newcomer's id chooses.
+    /// Durable members stay.
     fn make_room(&mut self, newcomer: &NodeId) -> Option<u32> {
         let octave = self.census.fullest()?;
-        let round = self.members.range(newcomer..);
-        let mut round = round.chain(self.members.range(..newcomer));
+        let start = within(&self.own, octave, newcomer);
+        let round = self.members.range(start..);
+        let mut round = round.chain(self.members.range(..start));
         let next = round.find(|(id, member)| {
             member.lives() && member.is_page() && octave_of(&self.own, id) == octave
         });
@@ -272,8 +273,10 @@ impl Members {
     /// Those that live, clockwise from a position.
     pub(super) fn clockwise(&self, position: &NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let after = self.members.range(position..);
-        let round = after.chain(self.members.range(..position));
-        round.filter_map(|(id, member)| {
+        let before = self.members.range(..position);
+        #[cfg(planted_bugs)]
+        let before = before.filter(|_| !crate::planted::is("no_wrap_around"));
+        after.chain(before).filter_map(|(id, member)| {
             let alive = member.is_alive() && member.record.is_some();
             alive.then_some(*id)
         })

@@ -248,6 +248,9 @@ impl Checker {
                     return Err(format!("p{index}: predecessor {:?}", status.predecessor));
                 }
             }
+            if let Some(gone) = status.successors.iter().find(|id| !ring.contains(id)) {
+                return Err(format!("p{index}: names {gone:?}, who is gone"));
+            }
             let members = node.ring_status().members;
             let all_alive = members
                 .iter()

@@ -103,7 +103,7 @@ fn a_large_ring_stays_whole() {
 fn planted_bugs_are_caught() {
     use roundelay_core::planted::{BUGS, plant};
     type Make = fn(u64) -> Scenario;
-    let expected: [(&str, Make, &str); 6] = [
+    let expected: [(&str, Make, &str); 9] = [
         ("no_rectify", Scenario::general, "predecessor"),
         (
             "vote_from_other_view",
@@ -118,6 +118,13 @@ fn planted_bugs_are_caught() {
         ),
         ("drop_before_taken", Scenario::moves, "before it was taken"),
         ("two_change_a_view", Scenario::partitions, "forks"),
+        (
+            "alone_without_agreement",
+            Scenario::general,
+            "was acknowledged",
+        ),
+        ("no_wrap_around", Scenario::general, "successors"),
+        ("dead_imported", Scenario::general, "who is gone"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     for (bug, make, words) in expected {
