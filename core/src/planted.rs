@@ -4,14 +4,13 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 9] = [
+pub const BUGS: [&str; 8] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
     "reply_before_sync",
     "drop_before_taken",
     "two_change_a_view",
-    "alone_without_agreement",
     "no_wrap_around",
     "dead_imported",
 ];

@@ -89,7 +89,11 @@ impl Timers {
     /// The time was given.
     pub(super) fn on_given(&mut self, now: Instant) {
         self.given = now;
-        self.ack = self.ack.filter(|at| *at > now);
+        if self.ack.is_some_and(|at| at <= now) {
+            // Of what came since, if that was not acknowledged with the rest.
+            let last = self.data.map(|at| at + ACK_DELAY);
+            self.ack = last.filter(|at| *at > now);
+        }
         self.is_first &= self.ack.is_some();
         self.resend = self.resend.filter(|at| *at > now);
     }
@@ -142,10 +146,23 @@ mod tests {
         timers.on_data(BARE_ACK, soon);
         assert_eq!(timers.due(false, false, soon), start + RESEND_PERIOD);
         timers.on_data(BARE_ACK + 1, soon);
-        timers.on_data(BARE_ACK + 1, start + ACK_DELAY);
         assert_eq!(timers.due(false, false, soon), soon + ACK_DELAY);
         timers.on_given(soon + ACK_DELAY);
         assert_eq!(timers.due(true, false, soon), start + PATH_REST);
+    }
+
+    #[test]
+    fn what_comes_while_an_acknowledgement_waits_gets_its_own() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Role::Offerer, start);
+        let later = start + Duration::from_millis(150);
+        timers.on_data(100, start);
+        timers.on_data(100, later);
+        assert_eq!(timers.due(true, false, later), start + ACK_DELAY);
+        timers.on_given(start + ACK_DELAY);
+        assert_eq!(timers.due(true, false, later), later + ACK_DELAY);
+        timers.on_given(later + ACK_DELAY);
+        assert_eq!(timers.due(true, false, later), start + PATH_REST);
     }
 
     #[test]
@@ -163,6 +180,7 @@ mod tests {
             assert_eq!(timers.early_ack(), None);
             assert_eq!(timers.due(true, false, second), second + ACK_DELAY);
             timers.on_given(second + ACK_DELAY);
+            assert_eq!(timers.ack, None);
         }
     }
 
