@@ -118,14 +118,16 @@ const SUITES: &[Suite] = &[
         namespaces: false,
     },
     Suite {
-        name: "bring-up",
-        about: "fifty nodes of the release binary at once",
+        name: "promises",
+        about: "the release binary: fifty nodes at once, deaths, copies back in time",
         work: Work::Cargo(&[&[
             "test",
             "-p",
             "roundelay",
             "--test",
             "bring_up",
+            "--test",
+            "deaths",
             "--",
             "--nocapture",
         ]]),

@@ -215,22 +215,34 @@ pub(crate) enum Pull {
         slots: Vec<u16>,
         sealed: bool,
     },
-    /// What is in a slot, after a key?
+    /// What is in these slots, in the first of them after a key? Questions are
+    /// numbered: an answer may come twice.
     List {
         id: u64,
-        slot: u16,
+        question: u32,
+        slots: Vec<u16>,
         after: Option<Key>,
     },
-    /// The next keys with their versions; `more` when there are further ones.
+    /// The next keys with their versions, and how many of the slots are listed
+    /// to their end.
     Listing {
         id: u64,
+        question: u32,
         entries: Vec<(Key, Version)>,
-        more: bool,
+        done: u16,
     },
     /// Send these.
-    Fetch { id: u64, keys: Vec<Key> },
+    Fetch {
+        id: u64,
+        question: u32,
+        keys: Vec<Key>,
+    },
     /// The first of them, as many as fit.
-    Entries { id: u64, entries: Vec<(Key, Entry)> },
+    Entries {
+        id: u64,
+        question: u32,
+        entries: Vec<(Key, Entry)>,
+    },
     /// The puller now holds all that the source held.
     Caught { slots: SlotSet },
     /// The receiver lacks something that the sender has.

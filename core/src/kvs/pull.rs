@@ -13,7 +13,9 @@ use super::Kvs;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, Pull, ViewMessage};
+use super::pulling::{Pulling, Purpose, REVIEW, Step};
 use super::slots::SlotSet;
+use super::source::LISTING_SLOT_COUNT_MAX;
 use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
 use super::view::SlotState;
@@ -29,105 +31,10 @@ const PULL_COUNT_MAX: usize = 4;
 const WAITING_COUNT_MAX: usize = 64;
 /// How often a question is repeated before the pull is given up.
 const TRY_COUNT_MAX: u32 = 6;
-/// How often what is still missing is looked for.
-const REVIEW: Duration = Duration::from_millis(700);
 /// How long storage may take.
 const STORAGE: Duration = Duration::from_secs(60);
 /// Keys fetched with one question.
 const FETCH_COUNT_MAX: usize = 128;
-
-/// All pulls of this node, and from whom it needs none.
-#[derive(Debug, Default)]
-pub(super) struct Pulls {
-    active: BTreeMap<u64, Pulling>,
-    waiting: VecDeque<(NodeId, SlotSet, Purpose)>,
-    /// Peers from whom all was pulled since they came, and which slots.
-    pulled: BTreeMap<NodeId, SlotSet>,
-    /// Sources that an unfilled voter is done with, by view and slots.
-    filled_from: Vec<(u64, SlotSet, BTreeSet<NodeId>)>,
-    review_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Pulling {
-    source: NodeId,
-    slots: SlotSet,
-    purpose: Purpose,
-    step: Step,
-    /// Slots still to be listed, and after which key.
-    differing: VecDeque<(u16, Option<Key>)>,
-    /// Keys still to be fetched.
-    wanted: VecDeque<Key>,
-    resend_at: Instant,
-    tries: u32,
-}
-
-/// What a pull is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// To hold what a fellow holds.
-    CatchUp,
-    /// To become a voter soon.
-    Learn { change: u64 },
-    /// To serve as a voter in this view.
-    Fill { view: u64 },
-    /// To hold what one has who has no part in the slots any more.
-    TakeOver { offer: u64 },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Comparing,
-    Listing { slot: u16, after: Option<Key> },
-    Fetching,
-    Keeping,
-    Ending,
-}
-
-impl Pulls {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let active = self.active.values().map(|pulling| pulling.resend_at);
-        active.chain(self.review_at).min()
-    }
-
-    /// Whether all of a fellow voter's entries were pulled.
-    pub(super) fn has_pulled(&self, peer: &NodeId) -> bool {
-        self.pulled.contains_key(peer)
-    }
-
-    /// What was pulled from a peer is to be pulled again.
-    pub(super) fn forget(&mut self, peer: &NodeId) {
-        self.pulled.remove(peer);
-    }
-
-    /// Everything is to be pulled again, also what is being pulled: that may
-    /// have begun too early.
-    pub(super) fn forget_all(&mut self) {
-        self.pulled.clear();
-        self.active
-            .retain(|_, pulling| pulling.purpose != Purpose::CatchUp);
-        self.waiting
-            .retain(|(_, _, purpose)| *purpose != Purpose::CatchUp);
-    }
-
-    /// Some copies are behind: looks again soon, until none are.
-    pub(super) fn review(&mut self, now: Instant) {
-        self.review_at = Some(now + REVIEW);
-    }
-
-    pub(super) fn on_gone(&mut self, peer: &NodeId) {
-        self.pulled.remove(peer);
-        self.active.retain(|_, pulling| pulling.source != *peer);
-        self.waiting.retain(|(source, _, _)| source != peer);
-    }
-
-    fn is_under_way(&self, source: &NodeId, slots: &SlotSet, purpose: &Purpose) -> bool {
-        let mut active = self.active.values();
-        let mut waiting = self.waiting.iter();
-        active.any(|own| (&own.source, &own.slots, &own.purpose) == (source, slots, purpose))
-            || waiting.any(|own| (&own.0, &own.1, &own.2) == (source, slots, purpose))
-    }
-}
 
 impl Kvs {
     /// Starts what is to be pulled: for votes, for company, for mirrors.
@@ -236,6 +143,7 @@ impl Kvs {
                 step: Step::Comparing,
                 differing: VecDeque::new(),
                 wanted: VecDeque::new(),
+                question: 0,
                 resend_at: now,
                 tries: 0,
             };
@@ -250,7 +158,7 @@ impl Kvs {
             return;
         };
         pulling.resend_at = now + self.peers.timeout(&pulling.source) * 2;
-        let source = pulling.source;
+        let (source, question) = (pulling.source, pulling.question);
         let message = match &pulling.step {
             Step::Comparing => Pull::Compare {
                 id,
@@ -261,13 +169,15 @@ impl Kvs {
                 },
                 sums: self.index.sums(&pulling.slots).into_iter().collect(),
             },
-            Step::Listing { slot, after } => Pull::List {
+            Step::Listing { slots, after } => Pull::List {
                 id,
-                slot: *slot,
+                question,
+                slots: slots.clone(),
                 after: after.clone(),
             },
             Step::Fetching => Pull::Fetch {
                 id,
+                question,
                 keys: pulling
                     .wanted
                     .iter()
@@ -290,12 +200,20 @@ impl Kvs {
             if !pulling.wanted.is_empty() {
                 return Some(Step::Fetching);
             }
-            let (slot, after) = pulling.differing.pop_front()?;
-            Some(Step::Listing { slot, after })
+            let (first, after) = pulling.differing.pop_front()?;
+            let mut slots: Vec<u16> = [first].into();
+            while slots.len() < LISTING_SLOT_COUNT_MAX
+                && let Some((slot, None)) = pulling.differing.front()
+            {
+                slots.push(*slot);
+                pulling.differing.pop_front();
+            }
+            Some(Step::Listing { slots, after })
         });
         match next {
             Some(step) => {
                 pulling.step = step;
+                pulling.question = pulling.question.wrapping_add(1);
                 self.ask_pull(id, now.mono);
             }
             None => self.await_orders(id, now),
@@ -312,11 +230,25 @@ impl Kvs {
             } => {
                 self.on_compare(from, (id, view), &slots, sums);
             }
-            Pull::List { id, slot, after } => self.on_list(from, id, slot, after.as_ref()),
-            Pull::Fetch { id, keys } => self.on_fetch(from, id, &keys),
+            Pull::List {
+                id,
+                question,
+                slots,
+                after,
+            } => self.on_list(from, (id, question), &slots, after.as_ref()),
+            Pull::Fetch { id, question, keys } => self.on_fetch(from, (id, question), &keys),
             Pull::Differ { id, slots, sealed } => self.on_differ(from, id, slots, sealed, now),
-            Pull::Listing { id, entries, more } => self.on_listing(from, id, entries, more, now),
-            Pull::Entries { id, entries } => self.on_entries(from, id, entries, now),
+            Pull::Listing {
+                id,
+                question,
+                entries,
+                done,
+            } => self.on_listing(from, (id, question), entries, done, now),
+            Pull::Entries {
+                id,
+                question,
+                entries,
+            } => self.on_entries(from, (id, question), entries, now),
             Pull::Caught { slots } => {
                 if slots == self.views.shared_with(&from) {
                     self.peers.set_caught_up(&from);
@@ -345,37 +277,51 @@ impl Kvs {
     fn on_listing(
         &mut self,
         from: NodeId,
-        id: u64,
+        (id, question): (u64, u32),
         entries: Vec<(Key, Version)>,
-        more: bool,
+        done: u16,
         now: Now,
     ) {
         let active = self.pulls.active.get_mut(&id);
-        let Some(pulling) = active.filter(|pulling| pulling.source == from) else {
+        let Some(pulling) = active.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
         };
-        let Step::Listing { slot, after } = pulling.step.clone() else {
+        let Step::Listing { slots, after } = pulling.step.clone() else {
             return;
         };
         let last = entries.last().map(|(key, _)| key.clone());
-        if last.is_none() || last <= after {
-            return self.go_on(id, None, now);
-        }
         let index = &self.index;
-        let newer = entries
-            .into_iter()
-            .filter(|(key, version)| key.slot().number() == slot && *version > index.version(key));
+        let newer = entries.into_iter().filter(|(key, version)| {
+            slots.contains(&key.slot().number()) && *version > index.version(key)
+        });
         pulling.wanted.extend(newer.map(|(key, _)| key));
-        if more {
-            // What is wanted of this page is fetched before the next is
-            // listed: no more than a page is ever remembered.
-            pulling.differing.push_front((slot, last));
+        // What is wanted of this page is fetched before the next is listed: no
+        // more than a page is ever remembered.
+        let rest = slots.get(usize::from(done)..).unwrap_or_default();
+        if let Some((first, others)) = rest.split_first() {
+            let within = last.filter(|last| last.slot().number() == *first);
+            if done == 0 && within <= after {
+                // Nothing new, though there is more: the source makes no sense.
+                self.pulls.active.remove(&id);
+                return self.counters.add("kvs_malformed");
+            }
+            for slot in others.iter().rev() {
+                pulling.differing.push_front((*slot, None));
+            }
+            pulling.differing.push_front((*first, within));
         }
         self.go_on(id, None, now);
     }
 
-    fn on_entries(&mut self, from: NodeId, id: u64, entries: Vec<(Key, Entry)>, now: Now) {
-        let Some(pulling) = self.pulls.own(from, id, &Step::Fetching) else {
+    fn on_entries(
+        &mut self,
+        from: NodeId,
+        (id, question): (u64, u32),
+        entries: Vec<(Key, Entry)>,
+        now: Now,
+    ) {
+        let asked = self.pulls.own(from, id, &Step::Fetching);
+        let Some(pulling) = asked.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
         };
         if entries.is_empty() {
@@ -546,12 +492,5 @@ impl Kvs {
                 self.send(peer, Lane::Repair, Message::Pull(Pull::Please));
             }
         }
-    }
-}
-
-impl Pulls {
-    fn own(&mut self, from: NodeId, id: u64, step: &Step) -> Option<&mut Pulling> {
-        let pulling = self.active.get_mut(&id)?;
-        (pulling.source == from && pulling.step == *step).then_some(pulling)
     }
 }

@@ -15,6 +15,8 @@ use crate::id::NodeId;
 
 /// Keys in one listing.
 const LISTING_COUNT_MAX: usize = 512;
+/// Slots asked about with one question.
+pub(super) const LISTING_SLOT_COUNT_MAX: usize = 256;
 /// Bytes of keys in one listing.
 const LISTING_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of entries in one answer; a longer one travels alone.
@@ -32,6 +34,7 @@ pub(super) struct Fetches {
 struct Fetch {
     to: NodeId,
     id: u64,
+    question: u32,
     missing: usize,
     entries: Vec<(Key, Entry)>,
 }
@@ -61,26 +64,39 @@ impl Kvs {
         self.send(from, Lane::Repair, Message::Pull(message));
     }
 
-    pub(super) fn on_list(&mut self, from: NodeId, id: u64, slot: u16, after: Option<&Key>) {
-        let Some(slot) = Slot::new(slot) else {
-            return self.counters.add("kvs_malformed");
-        };
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut more = false;
-        for (key, version) in self.index.list(slot, after) {
-            if entries.len() >= LISTING_COUNT_MAX || bytes >= LISTING_BYTES_MAX {
-                more = true;
-                break;
+    pub(super) fn on_list(
+        &mut self,
+        from: NodeId,
+        (id, question): (u64, u32),
+        slots: &[u16],
+        after: Option<&Key>,
+    ) {
+        let (mut entries, mut bytes, mut done) = (Vec::new(), 0, 0);
+        let slots = slots.iter().take(LISTING_SLOT_COUNT_MAX).enumerate();
+        'all: for (place, slot) in slots {
+            let Some(slot) = Slot::new(*slot) else {
+                return self.counters.add("kvs_malformed");
+            };
+            let after = after.filter(|_| place == 0);
+            for (key, version) in self.index.list(slot, after) {
+                if entries.len() >= LISTING_COUNT_MAX || bytes >= LISTING_BYTES_MAX {
+                    break 'all;
+                }
+                bytes += key.as_str().len() + 24;
+                entries.push((key.clone(), version));
             }
-            bytes += key.as_str().len() + 24;
-            entries.push((key.clone(), version));
+            done += 1;
         }
-        let message = Pull::Listing { id, entries, more };
+        let message = Pull::Listing {
+            id,
+            question,
+            entries,
+            done,
+        };
         self.send(from, Lane::Repair, Message::Pull(message));
     }
 
-    pub(super) fn on_fetch(&mut self, from: NodeId, id: u64, keys: &[Key]) {
+    pub(super) fn on_fetch(&mut self, from: NodeId, (id, question): (u64, u32), keys: &[Key]) {
         if self.fetches.active.len() >= FETCH_COUNT_MAX {
             return self.counters.add("fetches_dropped");
         }
@@ -99,6 +115,7 @@ impl Kvs {
         let fetch = Fetch {
             to: from,
             id,
+            question,
             missing: chosen.len(),
             entries: Vec::new(),
         };
@@ -133,9 +150,17 @@ impl Kvs {
 
     fn answer_fetch(&mut self, fetch: Fetch) {
         let Fetch {
-            to, id, entries, ..
+            to,
+            id,
+            question,
+            entries,
+            ..
         } = fetch;
-        let message = Pull::Entries { id, entries };
+        let message = Pull::Entries {
+            id,
+            question,
+            entries,
+        };
         self.send(to, Lane::Repair, Message::Pull(message));
     }
 }
