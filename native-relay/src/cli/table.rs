@@ -167,6 +167,7 @@ mod tests {
                         "bytes_out": 3 }],
             "relays": [],
             "store": { "records": 2, "bytes": 300, "under_replicated": 0, "degraded": 1 },
+            "rate": { "frames_in": 0.75, "bytes_in": 7.4, "frames_out": 1.5, "bytes_out": 12.0 },
         });
         let expected = "\
 node         aaaa
@@ -179,6 +180,7 @@ successor    bbbb
 relay        -
 link         bbbb  relay           -  in   20.0 KiB  out        3 B
 store        2 records, 300 B; 0 under-replicated; 1 slots degraded
+rate         in 0.8 messages/s, 7 B/s; out 1.5 messages/s, 12 B/s (last minute)
 ";
         assert_eq!(super::status(&status), expected);
     }
