@@ -97,6 +97,7 @@ const SUITES: &[Suite] = &[
             "test",
             "-p",
             "roundelay",
+            "--no-fail-fast",
             "--test",
             "bad_input",
             "--test",
