@@ -124,7 +124,14 @@ fn what_is_no_message_is_refused_and_counted() {
     let listen = ring.listen;
     let silent = attach(listen);
     let forward = [&[1][..], &[7; 32], b"body"].concat();
-    let attach_zeros = [&[0, 2, 7][..], b"default", &[0; 64], &[1, 0, 0, 0], &[0; 160]].concat();
+    let attach_zeros = [
+        &[0, 2, 7][..],
+        b"default",
+        &[0; 64],
+        &[1, 0, 0, 0],
+        &[0; 160],
+    ]
+    .concat();
     let cases = [
         ("refused_malformed", Message::binary(vec![0xff; 100])),
         ("refused_malformed", Message::binary(Vec::new())),
