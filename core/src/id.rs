@@ -69,14 +69,10 @@ impl NodeId {
         distance
     }
 
-    /// The point that lies 2^-`power` of the ring clockwise of this one; at most
-    /// 2^-64 of it.
-    pub(crate) fn opposite(&self, power: u32) -> Self {
+    /// The point so far clockwise, as a part of the ring in 2^64.
+    pub(crate) fn clockwise_by(&self, distance: u64) -> Self {
         let mut bytes = self.0;
-        let step = 1u64
-            .checked_shl(u64::BITS.saturating_sub(power))
-            .unwrap_or(1);
-        let head = self.head().wrapping_add(step);
+        let head = self.head().wrapping_add(distance);
         for (byte, new) in bytes.iter_mut().zip(head.to_be_bytes()) {
             *byte = new;
         }

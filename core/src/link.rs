@@ -283,7 +283,6 @@ impl Links {
             &mut self.me,
             now,
             |id| peers.get(id).map(|peer| &peer.record),
-            self.relays.attached().next().is_some(),
             || next_link(count),
             &mut self.outputs,
         );
@@ -424,17 +423,20 @@ impl Links {
                 }
             }
             self.events.push_back(LinkEvent::Changed);
+            let relayed = self.relays.attached().next().is_some();
+            self.directs.set_may_release(relayed);
         }
         while let Some(event) = self.directs.events.pop_front() {
             match event {
                 DirectEvent::Signal { to, bytes } => {
                     self.events.push_back(LinkEvent::Signal { to, bytes });
                 }
-                DirectEvent::Released { link } => {
+                DirectEvent::Released { peer, link } => {
                     let release = Frame::Release.encode(&[]);
                     let _ = self.push(link, Lane::Control, release);
                     self.counters.add("direct_let_go");
                     self.events.push_back(LinkEvent::Changed);
+                    self.settle_down(&peer, DownCause::Lost);
                 }
                 DirectEvent::Failed { peer, reason } => {
                     self.counters.add("direct_failed");

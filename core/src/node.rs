@@ -214,7 +214,7 @@ impl Node {
 
     /// Takes in one input. Never fails: what is wrong is counted.
     pub fn handle_input(&mut self, input: Input, now: Now) {
-        if self.due.take_if(|due| *due + LATE <= now.mono).is_some() {
+        if self.due.is_some_and(|due| due + LATE <= now.mono) {
             self.on_late(now);
         }
         self.traffic.tick(now.mono);
@@ -241,6 +241,7 @@ impl Node {
     /// This node did nothing for a while: it was frozen, or its computer slept.
     /// Who seems silent may have answered all along: all are asked anew.
     fn on_late(&mut self, now: Now) {
+        self.due = None;
         self.counters.add("late");
         self.links.on_late(now.mono);
         self.ring.on_late(now.mono);

@@ -398,7 +398,7 @@ impl Ring {
     /// How many members the ring has: as many as are known, or by how far apart
     /// the nearest ones are.
     fn size(&self) -> usize {
-        let known = self.members.alive().count() + 1;
+        let known = self.members.living() + 1;
         let list = self.successors.as_slice();
         let Some(last) = list.last().filter(|_| self.members.is_partial()) else {
             return known;

@@ -1,4 +1,4 @@
-//! Fifty nodes that come at once.
+//! Many nodes that come at once.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn ring_of(member: &Member) -> (Value, Vec<Value>) {
 }
 
 #[test]
-fn fifty_nodes_join_one_relay_at_once() {
+fn many_nodes_join_one_relay_at_once() {
     let nodes = nodes();
     let _alone = alone();
     let mut ring = Ring::start(0);

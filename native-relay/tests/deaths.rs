@@ -57,6 +57,15 @@ fn votes(member: &Member, id: &str) -> bool {
     })
 }
 
+/// Waits until all others route around one; says how long that took.
+fn wait_avoided(ring: &Ring, victim: usize, id: &str, limit: Duration, what: &str) {
+    let start = Instant::now();
+    for member in others(ring, victim) {
+        wait_until("to be routed around", limit, || avoids(member, id));
+    }
+    println!("{what}: routed around after {:.2?}", start.elapsed());
+}
+
 fn others(ring: &Ring, victim: usize) -> Vec<&Member> {
     let others = ring.members.iter().enumerate();
     let others = others.filter(|(index, _)| *index != victim);
@@ -71,10 +80,7 @@ fn copies_of_one_that_is_killed_are_back_soon() {
     let id = id(&ring.members[victim]);
     let died = Instant::now();
     ring.members[victim].kill_9();
-    for member in others(&ring, victim) {
-        wait_until("to be routed around", CLOSED, || avoids(member, &id));
-    }
-    println!("killed: routed around after {:.2?}", died.elapsed());
+    wait_avoided(&ring, victim, &id, CLOSED, "killed");
     for member in others(&ring, victim) {
         let left = RESTORED.saturating_sub(died.elapsed());
         wait_until("all copies", left, || {
@@ -92,12 +98,8 @@ fn one_that_is_frozen_is_routed_around_and_comes_back() {
     let mut ring = ring();
     let victim = 3;
     let id = id(&ring.members[victim]);
-    let stopped = Instant::now();
     ring.members[victim].process().signal("STOP");
-    for member in others(&ring, victim) {
-        wait_until("to be routed around", SILENT, || avoids(member, &id));
-    }
-    println!("frozen: routed around after {:.2?}", stopped.elapsed());
+    wait_avoided(&ring, victim, &id, SILENT, "frozen");
     ring.members[victim].process().signal("CONT");
     for member in &ring.members {
         wait_until("the ring to be whole", Duration::from_secs(20), || {
@@ -121,17 +123,12 @@ fn one_that_is_told_to_stop_leaves_nothing_behind() {
     let process = ring.members[victim].process();
     process.terminate();
     let status = process.ended(Duration::from_secs(10));
-    let ended = Instant::now();
     assert_eq!(status.code(), Some(0));
+    println!("told: ended after {:.2?}", told.elapsed());
+    wait_avoided(&ring, victim, &id, CLOSED, "ended");
     for member in others(&ring, victim) {
-        wait_until("neighbours to know", CLOSED, || avoids(member, &id));
         assert!(!votes(member, &id));
     }
-    println!(
-        "told: ended after {:.2?}, known {:.2?} later",
-        ended - told,
-        ended.elapsed()
-    );
     let lost = keys::lost(&ring.members[0], KEYS);
     assert!(lost.is_empty(), "{lost:?}");
 }

@@ -123,9 +123,8 @@ fn part_and_heal(bridges: Bridges) {
             "both sides went on by themselves after {:.1?}",
             cut.elapsed()
         );
-        while cut.elapsed() < lasting {
-            std::thread::sleep(PAUSE);
-        }
+        // The rest of the partition: nothing is waited for.
+        std::thread::sleep(lasting.saturating_sub(cut.elapsed()));
         let healed = Instant::now();
         network.bridges.join();
         network.wait_whole(HEALED_LIMIT);

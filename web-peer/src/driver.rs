@@ -26,7 +26,8 @@ use crate::values;
 const BACKLOG_POLL: Duration = Duration::from_millis(20);
 /// How long the peer may take to close its end of a link that closes.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// A clock that jumps by more than this slept: what it missed is asked anew.
+/// A wall clock that jumps by more than this slept, and the other one with it:
+/// what was missed is asked anew. That the other is late, core sees itself.
 const JUMP: Duration = Duration::from_secs(10);
 
 /// Everything that a peer owns.
@@ -196,9 +197,8 @@ impl Driver {
     }
 
     pub(crate) fn on_timer(&mut self) {
-        let due = self.timer.as_mut().and_then(Timer::take_due);
-        if due.is_some_and(|due| self.now.mono.since(due) > JUMP) {
-            self.resume();
+        if let Some(timer) = &mut self.timer {
+            timer.on_fired();
         }
         self.push(Input::Timeout);
     }

@@ -24,9 +24,9 @@ impl Timer {
         }
     }
 
-    /// The timer has fired. Returns the instant it was armed for.
-    pub(crate) fn take_due(&mut self) -> Option<Instant> {
-        self.armed.take().map(|(at, _)| at)
+    /// The timer has fired.
+    pub(crate) fn on_fired(&mut self) {
+        self.armed = None;
     }
 
     /// Sees to it that the timer fires by `at`. One that is armed for an

@@ -47,6 +47,9 @@ pub(super) struct Directs {
     links: BTreeMap<LinkId, NodeId>,
     /// The first is wanted most.
     wanted: Vec<NodeId>,
+    /// Whether a relay is there: without one, a link that is let go may be the
+    /// only way to its peer.
+    may_release: bool,
     offers: Offers,
     pub(super) events: VecDeque<DirectEvent>,
 }
@@ -59,7 +62,7 @@ pub(super) enum DirectEvent {
     /// An attempt failed.
     Failed { peer: NodeId, reason: String },
     /// A link is let go: the peer is to be told, and closes it.
-    Released { link: LinkId },
+    Released { peer: NodeId, link: LinkId },
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl Directs {
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             wanted: Vec::new(),
+            may_release: false,
             offers: Offers::default(),
             events: VecDeque::new(),
         }
@@ -107,6 +111,11 @@ impl Directs {
     /// first. Links to others are held as long as there is room.
     pub(super) fn want(&mut self, peers: Vec<NodeId>) {
         self.wanted = peers;
+    }
+
+    /// A relay came, or the last one is lost.
+    pub(super) fn set_may_release(&mut self, may_release: bool) {
+        self.may_release = may_release;
     }
 
     /// The open direct link to a peer.
@@ -124,13 +133,11 @@ impl Directs {
 
     /// Starts what is due, and gives up what takes too long. `record_of`
     /// gives the records of peers: a description finds its way through others.
-    /// Links may be let go where there is another way to every peer.
     pub(super) fn on_timeout<'a>(
         &mut self,
         me: &mut Me,
         now: Instant,
         record_of: impl Fn(&NodeId) -> Option<&'a Record>,
-        may_release: bool,
         mut next_link: impl FnMut() -> LinkId,
         outputs: &mut VecDeque<Output>,
     ) {
@@ -147,7 +154,7 @@ impl Directs {
             let Some(record) = record_of(&peer).filter(|record| due && me.offers_to(record)) else {
                 continue;
             };
-            if !self.has_room(may_release, now) {
+            if !self.has_room(now) {
                 break;
             }
             let link = next_link();
@@ -264,7 +271,7 @@ impl Directs {
             self.links.remove(&link);
             pair.state = State::Idle { try_at: now.mono };
             outputs.push_back(Output::Hangup { link });
-        } else if !self.has_room(true, now.mono) {
+        } else if !self.has_room(now.mono) {
             return Ok(());
         }
         let link = next_link();
@@ -344,11 +351,11 @@ impl Directs {
 
     /// Whether one more link may be begun; lets one go that nobody here wants,
     /// the oldest, if that is what it takes.
-    fn has_room(&mut self, may_release: bool, now: Instant) -> bool {
+    fn has_room(&mut self, now: Instant) -> bool {
         if self.held() < self.budget {
             return true;
         }
-        let Some((since, peer)) = self.spare().filter(|_| may_release && self.budget > 0) else {
+        let Some((since, peer)) = self.spare().filter(|_| self.budget > 0) else {
             return false;
         };
         let Some(pair) = self
@@ -361,13 +368,16 @@ impl Directs {
         if let State::Up { link, .. } = pair.state {
             let deadline = now + RELEASE_TIMEOUT;
             pair.state = State::Releasing { link, deadline };
-            self.events.push_back(DirectEvent::Released { link });
+            self.events.push_back(DirectEvent::Released { peer, link });
         }
         true
     }
 
     /// The link to let go first, and since when it is open.
     fn spare(&self) -> Option<(Instant, NodeId)> {
+        if !self.may_release {
+            return None;
+        }
         let open = self.peers.iter().filter_map(|(peer, pair)| {
             let State::Up { since, .. } = pair.state else {
                 return None;

@@ -42,9 +42,7 @@ impl Links {
         let Some(link) = self.directs.link(to) else {
             return self.send_relayed(to, lane, frame, now);
         };
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.traffic(LinkKind::Direct).sent += frame.len() as u64;
-        }
+        self.count_sent(to, LinkKind::Direct, &frame);
         self.push(link, lane, frame)
     }
 
@@ -55,9 +53,7 @@ impl Links {
         frame: Vec<u8>,
         now: Now,
     ) -> Result<(), SendError> {
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.traffic(LinkKind::Relay).sent += frame.len() as u64;
-        }
+        self.count_sent(to, LinkKind::Relay, &frame);
         if self.circuits.has(to) {
             let sent = self.circuits.send(to, lane, frame, now.mono);
             self.flush_circuits();
@@ -71,6 +67,12 @@ impl Links {
             .open(&mut self.me, &peer.record, via, lane, frame, now);
         self.flush_circuits();
         opened.map_err(|_| SendError::Full)
+    }
+
+    fn count_sent(&mut self, to: &NodeId, kind: LinkKind, frame: &[u8]) {
+        if let Some(peer) = self.peers.get_mut(to) {
+            peer.traffic(kind).sent += frame.len() as u64;
+        }
     }
 
     pub(super) fn can_open(&self, peer: &NodeId, now: Instant) -> bool {

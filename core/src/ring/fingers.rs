@@ -19,7 +19,7 @@ impl Ring {
         let mut fingers = Vec::new();
         let head = self.successors.head();
         for power in 1..=FINGER_COUNT_MAX {
-            let point = self.own_id.opposite(power);
+            let point = self.own_id.clockwise_by(1 << (u64::BITS - power));
             let finger = self.members.clockwise(&point).next();
             let Some(finger) = finger.filter(|id| Some(*id) != head) else {
                 break;

@@ -166,6 +166,11 @@ impl Members {
         self.census.living >= MEMBER_COUNT_MAX
     }
 
+    /// How many live or are suspected.
+    pub(super) const fn living(&self) -> usize {
+        self.census.living
+    }
+
     /// Lets go of a page where pages are most numerous: in the fullest octave of
     /// distance, which is returned, a page that the newcomer's id chooses.
     /// Durable members stay.

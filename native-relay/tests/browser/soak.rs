@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roundelay_core::kvs::Version;
@@ -24,8 +24,8 @@ const FAULTS: usize = 5;
 const CALLERS: usize = 4;
 /// Fewer keys than calls, so that each is written often.
 const KEYS: usize = 64;
-/// Between two calls of one caller: fifteen processes and a browser share the
-/// machine with them.
+/// Between two calls of one caller, which sets the load: fifteen processes and a
+/// browser share the machine with them.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Between two changes of the pages.
 const PAGE_PAUSE: Duration = Duration::from_secs(3);
@@ -70,7 +70,9 @@ struct Load {
     stop: AtomicBool,
     /// How many pages are open at first, and whether they are to stay.
     pages: AtomicUsize,
-    pages_stay: AtomicBool,
+    pages_stay: Mutex<bool>,
+    /// Told when they are.
+    stay_told: Condvar,
     page_changes: AtomicUsize,
     /// The newest write of each key that was acknowledged.
     acknowledged: Mutex<BTreeMap<usize, (Version, String)>>,
@@ -89,7 +91,8 @@ impl Load {
             loading: Mutex::default(),
             stop: AtomicBool::new(false),
             pages: AtomicUsize::new(0),
-            pages_stay: AtomicBool::new(false),
+            pages_stay: Mutex::default(),
+            stay_told: Condvar::new(),
             page_changes: AtomicUsize::new(0),
             acknowledged: Mutex::default(),
             writes: AtomicUsize::new(0),
@@ -97,6 +100,22 @@ impl Load {
             errors: Mutex::default(),
             lost: Mutex::default(),
         }
+    }
+
+    /// Lets no more pages come or go.
+    fn let_pages_stay(&self) {
+        *lock(&self.pages_stay) = true;
+        self.stay_told.notify_all();
+    }
+
+    /// Waits until pages are to stay, or that time is over; says whether they
+    /// are.
+    fn wait_stay(&self, limit: Duration) -> bool {
+        let stay = lock(&self.pages_stay);
+        let waited = self
+            .stay_told
+            .wait_timeout_while(stay, limit, |stay| !*stay);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn stopped(&self) -> bool {
@@ -212,7 +231,7 @@ struct Stop<'a>(&'a Load);
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.stop.store(true, Ordering::Relaxed);
-        self.0.pages_stay.store(true, Ordering::Relaxed);
+        self.0.let_pages_stay();
     }
 }
 
@@ -295,6 +314,7 @@ impl Soak {
         *lock(&load.victim) = Some(victim);
         drop(loading);
         let member = &mut self.ring.members[victim];
+        // What lasts so long is the fault itself: nothing is waited for.
         if kill {
             member.kill_9();
             std::thread::sleep(length);
@@ -333,24 +353,20 @@ struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// Opens all, then closes or opens one at a time until they shall stay.
     fn come_and_go(mut self, load: &Load) -> Vec<Tab<'a>> {
-        let mut due = Instant::now();
-        while !load.pages_stay.load(Ordering::Relaxed) {
-            if load.pages.load(Ordering::Relaxed) < PAGES {
+        while self.tabs.len() < PAGES && !load.wait_stay(Duration::ZERO) {
+            self.open(load);
+            load.pages.store(self.tabs.len(), Ordering::Relaxed);
+        }
+        let mut due = Instant::now() + PAGE_PAUSE;
+        while !load.wait_stay(due.saturating_duration_since(Instant::now())) {
+            due += PAGE_PAUSE;
+            if self.tabs.len() < PAGES {
                 self.open(load);
-                load.pages.store(self.tabs.len(), Ordering::Relaxed);
-                due = Instant::now();
-            } else if due.elapsed() >= PAGE_PAUSE {
-                due += PAGE_PAUSE;
-                if self.tabs.len() < PAGES {
-                    self.open(load);
-                } else {
-                    let tab = self.dice.below(PAGES);
-                    self.tabs.swap_remove(tab).close();
-                }
-                load.page_changes.fetch_add(1, Ordering::Relaxed);
             } else {
-                std::thread::sleep(PAUSE);
+                let tab = self.dice.below(PAGES);
+                self.tabs.swap_remove(tab).close();
             }
+            load.page_changes.fetch_add(1, Ordering::Relaxed);
         }
         self.tabs
     }
@@ -419,7 +435,7 @@ fn no_acknowledged_write_is_lost_while_members_are_killed_and_frozen() {
             ended = Instant::now();
             soak.assert_all_run();
         }
-        load.pages_stay.store(true, Ordering::Relaxed);
+        load.let_pages_stay();
         let tabs = pages.join().unwrap();
         let left = WHOLE_WITHIN.saturating_sub(ended.elapsed());
         soak.wait_whole("the last fault", left, tabs.len());

@@ -13,6 +13,7 @@ fn linked() -> (End, End, LinkId, LinkId) {
         core::mem::swap(&mut a, &mut b);
     }
     a.links.directs = Directs::new(1);
+    a.links.directs.set_may_release(true);
     a.links.learn(&b.links.me.record, a.now.mono);
     b.links.learn(&a.links.me.record, b.now.mono);
     a.links.want([b.id()].into());
@@ -95,7 +96,8 @@ fn a_link_that_nobody_wants_makes_room() {
     assert!(b.downs.iter().all(|(_, cause)| *cause == DownCause::Lost));
     a.links.on_down(ours, "closed", a.now.mono);
     a.collect();
-    assert_eq!(a.downs, [], "nobody is held for dead");
+    let lost = (b.id(), DownCause::Lost);
+    assert_eq!(a.downs, [lost], "nobody is held for dead");
 }
 
 #[test]
@@ -104,6 +106,22 @@ fn a_link_that_is_wanted_stays() {
     let other = later(&a);
     a.links.learn(&other, a.now.mono);
     a.links.want([b.id(), other.id()].into());
+    a.wait(Duration::from_secs(60));
+    a.outputs.clear();
+    a.links.on_timeout(a.now);
+    a.collect();
+    assert_eq!(dialled(&mut a, Role::Offerer), None);
+    let released = Frame::Release.encode(&[]);
+    assert_ne!(sent_by(&mut a, ours), Some(released));
+}
+
+#[test]
+fn the_only_way_to_a_peer_stays() {
+    let (mut a, _, ours, _) = linked();
+    let other = later(&a);
+    a.links.learn(&other, a.now.mono);
+    a.links.want([other.id()].into());
+    a.links.on_down(a.relay, "closed", a.now.mono);
     a.wait(Duration::from_secs(60));
     a.outputs.clear();
     a.links.on_timeout(a.now);
