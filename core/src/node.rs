@@ -54,7 +54,10 @@ pub struct Node {
     /// The neighbour through which a peer without a path was heard last.
     returns: BTreeMap<NodeId, NodeId>,
     traffic: Traffic,
-    /// When this node wanted to be called again at the latest.
+    /// When this node was called last.
+    now: Instant,
+    /// When it wanted to be called again at the latest: what was to be done at
+    /// once was due then, however long ago it would have been due.
     due: Option<Instant>,
     /// What was kept last, so that only changes are.
     kept: Option<Memory>,
@@ -99,6 +102,7 @@ impl Node {
             start: Some(start),
             returns: BTreeMap::new(),
             traffic: Traffic::default(),
+            now: now.mono,
             due: None,
             kept: None,
             request_count: 0,
@@ -217,6 +221,7 @@ impl Node {
         if self.due.is_some_and(|due| due + LATE <= now.mono) {
             self.on_late(now);
         }
+        self.now = now.mono;
         self.traffic.tick(now.mono);
         match input {
             Input::Stored { token, result } => self.on_stored(token, result, now),
@@ -266,8 +271,9 @@ impl Node {
             self.ring.poll_timeout(),
             self.kvs.poll_timeout(),
         ];
-        self.due = times.into_iter().flatten().min();
-        Output::Wait(self.due)
+        let wait = times.into_iter().flatten().min();
+        self.due = wait.map(|at| at.max(self.now));
+        Output::Wait(wait)
     }
 
     // ---- what a person sees ----

@@ -12,7 +12,7 @@ use crate::status::{LinkKind, LinkStatus};
 use crate::time::Instant;
 
 /// A watched peer that says nothing for this long is asked.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_millis(2500);
 /// One end of each pair waits so much longer, and hears the other's question
 /// first: both would ask at once for ever.
 const IDLE_MORE: Duration = Duration::from_millis(500);

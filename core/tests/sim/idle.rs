@@ -21,6 +21,7 @@ fn ring(members: usize) -> World {
             Class::Transient
         };
         world.add(class, 0);
+        pass(&mut world, 100 * MS);
     }
     pass(&mut world, 90 * SECOND);
     world
@@ -41,6 +42,10 @@ fn a_ring_at_rest_is_nearly_silent() {
         let (frames, bytes) = (each(world.frames - frames), each(world.bytes - bytes));
         println!("{members} members: {frames:.2} frames/s, {bytes:.1} B/s each");
         assert!(frames <= FRAMES && bytes <= BYTES, "{members} members");
+        for (index, node) in world.alive() {
+            let late = node.status().counters.get("late").copied();
+            assert_eq!(late, None, "p{index} was called in time, and never froze");
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+
 /// Candidates of one description, and of one link in all, that are tried;
 /// more are ignored. Every one is sent checks, so a description must not turn
 /// this node against many hosts.
@@ -51,6 +53,14 @@ pub(super) fn host_line(address: SocketAddr, rank: u16) -> String {
         address.ip(),
         address.port()
     )
+}
+
+/// A candidate line as `rtc` takes it.
+pub(super) fn init(line: String) -> RTCIceCandidateInit {
+    RTCIceCandidateInit {
+        candidate: line,
+        ..RTCIceCandidateInit::default()
+    }
 }
 
 /// What a peer's candidate line is good for.

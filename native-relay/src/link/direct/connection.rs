@@ -16,7 +16,6 @@ use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::event::{RTCDataChannelEvent, RTCPeerConnectionEvent};
 use rtc::peer_connection::message::RTCMessage;
 use rtc::peer_connection::sdp::RTCSessionDescription;
-use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error as RtcError;
@@ -138,7 +137,7 @@ impl Connection {
             let control = Channel::create(&mut rtc, "control", 0)?;
             let bulk = Channel::create(&mut rtc, "bulk", 1)?;
             for (rank, address) in (0..).zip(addresses) {
-                rtc.add_local_candidate(candidate(candidates::host_line(*address, rank)))?;
+                rtc.add_local_candidate(candidates::init(candidates::host_line(*address, rank)))?;
             }
             // An empty one says that there are no more.
             rtc.add_local_candidate(RTCIceCandidateInit::default())?;
@@ -260,7 +259,7 @@ impl Connection {
         self.candidates += 1;
         self.rtc
             .get_mut()
-            .add_remote_candidate(candidate(line.to_owned()))
+            .add_remote_candidate(candidates::init(line.to_owned()))
             .map_err(|error| format!("the peer's candidate is malformed: {error}"))
     }
 
@@ -308,6 +307,10 @@ impl Connection {
             && limit <= now
         {
             self.lost = true;
+        }
+        if self.phase == Phase::Up && self.timers.is_lost(now) {
+            self.fault
+                .get_or_insert_with(|| "no path to the peer answers".into());
         }
         self.timers.on_given(now);
         self.give_time(now);
@@ -453,13 +456,6 @@ impl Connection {
             RTCPeerConnectionEvent::OnDataChannel(RTCDataChannelEvent::OnClose(_)) => {
                 self.lost = true;
             }
-            // "Disconnected" is a pause and no death.
-            RTCPeerConnectionEvent::OnConnectionStateChangeEvent(
-                RTCPeerConnectionState::Failed,
-            ) => {
-                self.fault
-                    .get_or_insert_with(|| "no path to the peer answers".into());
-            }
             _ => {}
         }
     }
@@ -583,9 +579,5 @@ impl Connection {
     }
 }
 
-fn candidate(line: String) -> RTCIceCandidateInit {
-    RTCIceCandidateInit {
-        candidate: line,
-        ..RTCIceCandidateInit::default()
-    }
-}
+#[cfg(test)]
+mod tests;

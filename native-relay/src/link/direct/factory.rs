@@ -29,10 +29,10 @@ pub(super) const PATH_DOUBT: Duration = Duration::from_secs(1);
 /// How often checks go out that are not answered.
 pub(super) const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
 
-/// A path that is silent for the sum of both is given up; `rtc` calls it
-/// disconnected in between, which changes nothing.
-const ICE_DISCONNECTED: Duration = Duration::from_secs(20);
-const ICE_FAILED: Duration = Duration::from_secs(5);
+/// A path that is silent for so long is given up. `rtc` does not judge it: it
+/// counts only checks and their answers as signs of life, and most of those are
+/// saved where messages come.
+pub(super) const PATH_LOST: Duration = Duration::from_secs(25);
 
 /// Checks go out at the pace of RFC 8445 §14.2, for 1.4 s.
 const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -71,6 +71,7 @@ impl Factory {
     /// A peer connection without channels or candidates.
     pub(super) fn build(&self, now: Instant) -> Result<RTCPeerConnection, RtcError> {
         let at_once = Some(Duration::ZERO);
+        let never = Some(Duration::ZERO);
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -78,11 +79,7 @@ impl Factory {
             .with_srflx_acceptance_min_wait(at_once)
             .with_prflx_acceptance_min_wait(at_once)
             .with_relay_acceptance_min_wait(at_once)
-            .with_ice_timeouts(
-                Some(ICE_DISCONNECTED),
-                Some(ICE_FAILED),
-                Some(ICE_KEEPALIVE),
-            )
+            .with_ice_timeouts(never, never, Some(ICE_KEEPALIVE))
             .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
             .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE))
             .build();

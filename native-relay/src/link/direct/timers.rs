@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use roundelay_core::event::Role;
 
-use super::factory::{ICE_KEEPALIVE, PATH_DOUBT, PATH_REST, PATH_REST_ANSWERER};
+use super::factory::{ICE_KEEPALIVE, PATH_DOUBT, PATH_LOST, PATH_REST, PATH_REST_ANSWERER};
 
 /// What has come is acknowledged after so long (RFC 9260, section 6.2).
 const ACK_DELAY: Duration = Duration::from_millis(200);
@@ -84,6 +84,12 @@ impl Timers {
     /// check of it would say nothing new.
     pub(super) fn is_fresh(&self, is_idle: bool, now: Instant) -> bool {
         now < self.heard + if is_idle { self.rest } else { PATH_DOUBT }
+    }
+
+    /// Whether the path has been silent, in spite of our checks, for so long
+    /// that it leads nowhere.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        now >= self.heard + PATH_LOST
     }
 
     /// The time was given.
