@@ -292,7 +292,8 @@ impl Kvs {
     }
 
     /// Records, in slots where this node votes, that are not on min(3,
-    /// durable members) live, filled voters.
+    /// durable members) live, filled voters, and writes that one of those has
+    /// not taken in time.
     fn under_replicated(&self) -> u64 {
         let durable = self.peers.durable_count() + usize::from(self.class == Class::Durable);
         let wanted = durable.min(view::VOTER_COUNT_MAX);
@@ -304,7 +305,8 @@ impl Kvs {
                 .count();
             self.views.votes(state) && others + usize::from(self.views.serves(state)) < wanted
         });
-        held.map(|slot| self.index.slot_count(slot)).sum()
+        let records: u64 = held.map(|slot| self.index.slot_count(slot)).sum();
+        records + self.coordinations.overdue() as u64
     }
 
     // ---- details ----

@@ -70,6 +70,13 @@ impl Changes {
         self.active.as_mut().filter(|change| change.id == id)
     }
 
+    /// What a change may have waited for has come.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let Some(at) = &mut self.review_at {
+            *at = now.min(*at);
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let active = self.active.as_ref();
         let active = active.map(|change| change.resend_at.min(change.deadline));

@@ -28,6 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// one key that began again at once would outrun one another for ever.
 const STAMP_MIN: Duration = Duration::from_millis(1);
 const STAMP_MAX: Duration = Duration::from_millis(256);
+/// How long a request waits for a voter while all are away: a node that has
+/// just started, or was frozen, finds them a moment later.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait when no voter is ready.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -53,6 +56,8 @@ struct Request {
     /// Whether some coordinator, perhaps this node, is at it.
     in_hand: bool,
     retry_at: Instant,
+    /// Until when it waits for voters that are away.
+    patient_until: Instant,
     deadline: Instant,
 }
 
@@ -101,6 +106,7 @@ impl Kvs {
             outrun: 0,
             in_hand: false,
             retry_at: now.mono + DEADLINE,
+            patient_until: now.mono + PATIENCE,
             deadline: now.mono + DEADLINE,
         };
         self.clients.requests.insert(id, request);
@@ -202,10 +208,11 @@ impl Kvs {
             request.retry_at = now.mono + self.peers.timeout(&mirror);
             let (id, op) = (request.message, request.op.clone());
             self.send(mirror, Lane::Kv, Message::Ask { id, op });
-        } else if known {
+        } else if known && request.patient_until <= now.mono {
             self.fail(id);
         } else {
-            // The views may still be on their way, or be settled here.
+            // The views may still be on their way, or be settled here, or a
+            // voter be back in a moment.
             request.retry_at = now.mono + PAUSE;
         }
     }

@@ -83,6 +83,14 @@ impl Coordinations {
         times.map(|one| one.resend_at.min(one.deadline)).min()
     }
 
+    /// Writes that were acknowledged, and that a voter has not taken in time.
+    pub(super) fn overdue(&self) -> usize {
+        let writes = self.active.values().filter(|one| {
+            one.origin.is_none() && one.asked > 1 && matches!(one.state, State::Write(_))
+        });
+        writes.count()
+    }
+
     /// Remembers how a write of another node ended.
     pub(super) fn served(&mut self, peer: NodeId, id: u64, outcome: &Outcome) {
         if let Some(entry) = self.served.get_mut(&(peer, id)) {

@@ -252,6 +252,7 @@ impl Kvs {
             Pull::Caught { slots } => {
                 if slots == self.views.shared_with(&from) {
                     self.peers.set_caught_up(&from);
+                    self.changes.hurry(now.mono);
                 }
             }
             Pull::Please => {
