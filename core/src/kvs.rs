@@ -26,8 +26,10 @@ mod mirror;
 mod pair;
 mod peers;
 mod plan;
+mod promise;
 mod pull;
 mod pulling;
+mod register;
 mod request;
 mod retire;
 mod slots;
@@ -52,8 +54,10 @@ use self::message::Op;
 use self::mirror::CopyCounts;
 pub(crate) use self::peers::Living;
 use self::peers::Peers;
+use self::promise::Promises;
 use self::pulling::Pulls;
-pub use self::request::{Copies, Mode, Reply, RequestError, RequestId};
+use self::register::Registers;
+pub use self::request::{Condition, Copies, Mode, Reply, RequestError, RequestId};
 use self::retire::Retirements;
 use self::slots::SlotMap;
 use self::source::Fetches;
@@ -101,6 +105,8 @@ pub(crate) struct Kvs {
     copy_counts: CopyCounts,
     clients: Clients,
     coordinations: Coordinations,
+    registers: Registers,
+    promises: Promises,
     changes: Changes,
     pulls: Pulls,
     fetches: Fetches,
@@ -130,6 +136,8 @@ impl Kvs {
             copy_counts: CopyCounts::default(),
             clients: Clients::default(),
             coordinations: Coordinations::default(),
+            registers: Registers::default(),
+            promises: Promises::default(),
             changes: Changes::default(),
             pulls: Pulls::default(),
             fetches: Fetches::default(),
@@ -164,7 +172,7 @@ impl Kvs {
         request: RequestId,
         key: Key,
         value: Option<Vec<u8>>,
-        mode: Mode,
+        (mode, condition): (Mode, Option<Condition>),
         now: Now,
     ) {
         let version = self.clock.tick(now.unix_ms);
@@ -173,6 +181,7 @@ impl Kvs {
             value,
             mode,
             version,
+            condition,
         };
         self.start_request(request, op, now);
         self.settle(now);
@@ -214,6 +223,8 @@ impl Kvs {
     pub(crate) fn on_timeout(&mut self, now: Now) {
         self.on_client_timeout(now);
         self.on_coordinator_timeout(now);
+        self.on_register_timeout(now);
+        self.on_promise_timeout(now);
         self.on_change_timeout(now);
         self.on_pull_timeout(now);
         self.on_mirror_timeout(now);
@@ -227,6 +238,8 @@ impl Kvs {
         [
             self.clients.poll_timeout(),
             self.coordinations.poll_timeout(),
+            self.registers.poll_timeout(),
+            self.promises.poll_timeout(),
             self.changes.poll_timeout(),
             self.pulls.poll_timeout(),
             self.copy_counts.poll_timeout(),

@@ -19,7 +19,7 @@ use crate::counter::Counters;
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
-use crate::kvs::{Key, Kvs, KvsAction, Living, Mode, Reply, RequestError, RequestId};
+use crate::kvs::{Condition, Key, Kvs, KvsAction, Living, Mode, Reply, RequestError, RequestId};
 use crate::link::{DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
@@ -135,12 +135,24 @@ impl Node {
 
     /// Writes a key, at most 1 MiB.
     pub fn put(&mut self, key: Key, value: Vec<u8>, mode: Mode, now: Now) -> RequestId {
-        self.write(key, Some(value), mode, now)
+        self.write(key, Some(value), (mode, None), now)
     }
 
     /// Deletes a key.
     pub fn delete(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
-        self.write(key, None, mode, now)
+        self.write(key, None, (mode, None), now)
+    }
+
+    /// Writes a key, or deletes it, if a condition holds; in mode
+    /// [`Mode::Linearizable`].
+    pub fn compare_and_set(
+        &mut self,
+        key: Key,
+        condition: Condition,
+        value: Option<Vec<u8>>,
+        now: Now,
+    ) -> RequestId {
+        self.write(key, value, (Mode::Linearizable, Some(condition)), now)
     }
 
     /// Gives a voter up for lost, so that its slots can do without it: an
@@ -157,7 +169,13 @@ impl Node {
         request
     }
 
-    fn write(&mut self, key: Key, value: Option<Vec<u8>>, mode: Mode, now: Now) -> RequestId {
+    fn write(
+        &mut self,
+        key: Key,
+        value: Option<Vec<u8>>,
+        mode: (Mode, Option<Condition>),
+        now: Now,
+    ) -> RequestId {
         let request = self.next_request();
         if self.is_joined(request) {
             self.kvs.put(request, key, value, mode, now);

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 8] = [
+pub const BUGS: [&str; 10] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -13,6 +13,8 @@ pub const BUGS: [&str; 8] = [
     "two_change_a_view",
     "no_wrap_around",
     "dead_imported",
+    "stale_ballot",
+    "retry_applied_twice",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use roundelay_core::kvs::{Key, KeyError};
+use roundelay_core::kvs::{Key, KeyError, Version};
 use roundelay_core::{NodeId, ParseIdError};
 
 pub use self::commands::run;
@@ -85,6 +85,35 @@ pub enum Command {
 /// What to ask of a running node.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
+    /// Write a key, or delete it, if it has this version, or no value; print
+    /// the new version. Ends with 4 if not.
+    Cas {
+        /// bucket/name, or a name alone.
+        #[arg(value_parser = key)]
+        key: Key,
+        /// The value; read from stdin when absent. At most 1 MiB.
+        #[arg(conflicts_with = "delete")]
+        value: Option<OsString>,
+        /// The version that the key must have, as put prints it.
+        #[arg(
+            long = "if-version",
+            value_name = "VERSION",
+            required_unless_present = "absent"
+        )]
+        version: Option<Version>,
+        /// The key must have no value.
+        #[arg(long = "if-absent", conflicts_with = "version")]
+        absent: bool,
+        /// Delete the key instead of writing it.
+        #[arg(long, conflicts_with = "absent")]
+        delete: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which node to ask.
+        #[command(flatten)]
+        node: NodeFlags,
+    },
     /// Write a key; print its version and copies.
     Put {
         /// bucket/name, or a name alone.
@@ -194,8 +223,9 @@ pub struct NodeFlags {
 #[derive(Debug, clap::Args)]
 pub struct Promise {
     /// one: any copy, last writer wins. quorum: acknowledged = synced on a
-    /// majority.
-    #[arg(long, value_parser = ["one", "quorum"], default_value = "quorum")]
+    /// majority. linearizable: one order for all, and no `one` writes of the key
+    /// any more.
+    #[arg(long, value_parser = ["one", "quorum", "linearizable"], default_value = "quorum")]
     pub mode: String,
 }
 

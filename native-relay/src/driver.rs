@@ -300,6 +300,15 @@ impl Driver {
                 let request = self.node.delete(key, mode, now);
                 self.waiting.insert(request, reply);
             }
+            Some(Command::CompareAndSet {
+                key,
+                condition,
+                value,
+                reply,
+            }) => {
+                let request = self.node.compare_and_set(key, condition, value, now);
+                self.waiting.insert(request, reply);
+            }
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
             }

@@ -8,7 +8,7 @@
 //! requests a node works on at once is core's limit, not this queue's.
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Key, Mode, Reply};
+use roundelay_core::kvs::{Condition, Key, Mode, Reply};
 use roundelay_core::status::{Location, RingStatus, Status};
 use tokio::sync::{mpsc, oneshot};
 
@@ -45,6 +45,17 @@ pub enum Command {
         key: Key,
         /// What the delete promises.
         mode: Mode,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Write or delete a key, if a condition holds.
+    CompareAndSet {
+        /// The key.
+        key: Key,
+        /// What has to be so.
+        condition: Condition,
+        /// Its new value; without one, it is deleted.
+        value: Option<Vec<u8>>,
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
@@ -133,6 +144,25 @@ impl Handle {
     /// When the driver has stopped.
     pub async fn delete(&self, key: Key, mode: Mode) -> Result<Reply, Stopped> {
         self.ask(|reply| Command::Delete { key, mode, reply }).await
+    }
+
+    /// Writes a key, or deletes it, if a condition holds.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn compare_and_set(
+        &self,
+        key: Key,
+        condition: Condition,
+        value: Option<Vec<u8>>,
+    ) -> Result<Reply, Stopped> {
+        self.ask(|reply| Command::CompareAndSet {
+            key,
+            condition,
+            value,
+            reply,
+        })
+        .await
     }
 
     /// The node's status.

@@ -100,6 +100,33 @@ impl Peer {
         })
     }
 
+    /// Writes a key if it has this version, or, without one, if it has no
+    /// value. Rejects with the code `condition_failed` if not. Without a value
+    /// (`undefined`) it deletes.
+    ///
+    /// ```js
+    /// const found = await peer.get("chat/count", { mode: "linearizable" });
+    /// await peer.cas("chat/count", found?.version, "1");
+    /// ```
+    #[wasm_bindgen(unchecked_return_type = "Promise<PutResult>")]
+    pub fn cas(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "string | undefined")] version: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array | string | undefined")] value: &JsValue,
+    ) -> Promise {
+        settle(|| {
+            let key = options::key(key)?;
+            let condition = options::condition(version)?;
+            let value = match value.is_undefined() {
+                true => None,
+                false => Some(options::value(value)?),
+            };
+            let ask = |node: &mut Node, now| node.compare_and_set(key, condition, value, now);
+            Ok(self.ask(Verb::Write, ask))
+        })
+    }
+
     /// Tells where a key lives.
     ///
     /// ```js
@@ -173,12 +200,6 @@ impl Peer {
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn leave(&self) -> Promise {
         self.handle.turn(|driver| driver.leave())
-    }
-
-    /// Compare-and-set: comes in a later version.
-    #[wasm_bindgen(unchecked_return_type = "Promise<never>")]
-    pub fn cas(&self) -> Promise {
-        rejected(Error::not_built("cas"))
     }
 
     /// The keys of a bucket: comes in a later version.

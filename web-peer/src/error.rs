@@ -20,6 +20,10 @@ pub(crate) enum Code {
     Full,
     /// Too many requests are under way.
     Busy,
+    /// Surely not applied: the condition does not hold.
+    ConditionFailed,
+    /// Surely not applied: the key takes no writes of mode `one`.
+    Conflict,
     /// The peer is in no ring, or has left it.
     NotJoined,
     /// What was given is no key.
@@ -56,6 +60,8 @@ impl Code {
             Self::TooLarge => "too_large",
             Self::Full => "full",
             Self::Busy => "busy",
+            Self::ConditionFailed => "condition_failed",
+            Self::Conflict => "conflict",
             Self::NotJoined => "not_joined",
             Self::BadKey => "bad_key",
             Self::BadMode => "bad_mode",
@@ -107,6 +113,8 @@ impl From<RequestError> for Error {
             RequestError::Full => Code::Full,
             RequestError::Busy => Code::Busy,
             RequestError::NotJoined => Code::NotJoined,
+            RequestError::ConditionFailed { .. } => Code::ConditionFailed,
+            RequestError::Conflict => Code::Conflict,
         };
         Self::new(code, error)
     }

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, JsString, Reflect, Uint8Array};
 use roundelay_core::RELAY_COUNT_MAX;
-use roundelay_core::kvs::{Key, Mode, RequestError, VALUE_LEN_MAX};
+use roundelay_core::kvs::{Condition, Key, Mode, RequestError, VALUE_LEN_MAX};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Url;
 
@@ -119,11 +119,25 @@ pub(crate) fn mode(options: &JsValue) -> Result<Mode, Error> {
         return Ok(Mode::default());
     };
     let name = mode.as_string().unwrap_or_default();
-    if name == "linearizable" {
-        return Err(Error::not_built("mode \"linearizable\""));
-    }
-    let bad = || Error::new(Code::BadMode, "a mode is \"one\" or \"quorum\"");
+    let message = "a mode is \"one\", \"quorum\" or \"linearizable\"";
+    let bad = || Error::new(Code::BadMode, message);
     Mode::named(&name).ok_or_else(bad)
+}
+
+/// The condition of a compare-and-set: the version that a key must have, or
+/// none for a key that must have no value.
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn condition(version: &JsValue) -> Result<Condition, Error> {
+    if version.is_undefined() || version.is_null() {
+        return Ok(Condition::Absent);
+    }
+    let text = version.as_string().unwrap_or_default();
+    let version = text
+        .parse()
+        .map_err(|error| Error::new(Code::BadOptions, error))?;
+    Ok(Condition::Version(version))
 }
 
 /// A field of an object; `None` when it is absent.

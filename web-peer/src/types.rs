@@ -5,8 +5,9 @@ use wasm_bindgen::prelude::wasm_bindgen;
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
 /** What a call promises. `quorum`, the default: a majority of the key's voters
- * has it, synced. `one`: any copy; the last writer wins, merged later. */
-export type Mode = "one" | "quorum";
+ * has it, synced. `one`: any copy; the last writer wins, merged later.
+ * `linearizable`: one order for all, and no writes of mode `one` any more. */
+export type Mode = "one" | "quorum" | "linearizable";
 
 /** Whether a node keeps what it is given: it has a disk, or is a page. */
 export type NodeClass = "durable" | "transient";
@@ -14,7 +15,7 @@ export type NodeClass = "durable" | "transient";
 /** The code of an error. Codes are never renamed. */
 export type ErrorCode =
   | "unavailable" | "outcome_unknown" | "too_large" | "full" | "busy"
-  | "not_joined" | "bad_key" | "bad_mode" | "bad_options" | "not_built"
+  | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_mode" | "bad_options" | "not_built"
   | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
   | "join_timeout" | "relay_lost" | "no_direct_path" | "trouble";
 

@@ -13,6 +13,7 @@ use super::coordinator::Origin;
 use super::key::VALUE_LEN_MAX;
 use super::message::{Message, Op, Outcome};
 use super::request::{Mode, Reply, RequestError, RequestId};
+use super::version::Version;
 use super::{Kvs, KvsAction};
 use crate::event::Lane;
 use crate::id::NodeId;
@@ -237,10 +238,7 @@ impl Kvs {
                 self.finish(id, Reply::Written { version, copies });
             }
             Outcome::Failed(error) => self.finish_failed(id, error),
-            Outcome::Newer(version) => {
-                self.clock.observe(version, now.unix_ms);
-                self.stamp_again(id, now);
-            }
+            Outcome::Newer(version) => self.on_newer(id, version, now),
             Outcome::Ahead { unix_ms } => {
                 self.clock.turn_back(now.unix_ms, unix_ms);
                 self.stamp_again(id, now);
@@ -335,10 +333,7 @@ impl Kvs {
             Outcome::Missing => Reply::Missing,
             Outcome::Written { version, copies } => Reply::Written { version, copies },
             Outcome::Failed(error) => return self.finish_failed(id, error),
-            Outcome::Newer(version) => {
-                self.clock.observe(version, now.unix_ms);
-                return self.stamp_again(id, now);
-            }
+            Outcome::Newer(version) => return self.on_newer(id, version, now),
             Outcome::Ahead { unix_ms } => {
                 self.clock.turn_back(now.unix_ms, unix_ms);
                 return self.stamp_again(id, now);
@@ -347,6 +342,31 @@ impl Kvs {
             Outcome::NotReady { perhaps } => return self.pause_request(id, perhaps, now),
         };
         self.finish(id, reply);
+    }
+
+    /// A later version is there. A marked one ends plain writes.
+    fn on_newer(&mut self, id: RequestId, version: Version, now: Now) {
+        self.clock.observe(version, now.unix_ms);
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        let perhaps = request.perhaps;
+        #[cfg(planted_bugs)]
+        let perhaps = perhaps && !crate::planted::is("retry_applied_twice");
+        if let Op::Put { mode, .. } = &mut request.op {
+            match mode {
+                Mode::One if version.is_marked() => {
+                    return self.finish_failed(id, RequestError::Conflict);
+                }
+                Mode::Quorum if version.is_marked() => *mode = Mode::Linearizable,
+                // An earlier try may be among what others wrote upon.
+                Mode::Linearizable if perhaps => {
+                    return self.finish_failed(id, RequestError::OutcomeUnknown);
+                }
+                Mode::One | Mode::Quorum | Mode::Linearizable => {}
+            }
+        }
+        self.stamp_again(id, now);
     }
 
     /// A write begins again with a newer version. The old one, should a voter
@@ -363,7 +383,8 @@ impl Kvs {
         self.clients.by_message.remove(&request.message);
         self.clients.by_message.insert(message, id);
         request.message = message;
-        request.perhaps = true;
+        // A linearizable write that begins again was not applied.
+        request.perhaps |= request.op.mode() != Mode::Linearizable;
         let pause = STAMP_MIN * 2u32.saturating_pow(request.outrun.min(8));
         request.outrun = request.outrun.saturating_add(1);
         request.target = None;

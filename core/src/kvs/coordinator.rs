@@ -1,16 +1,19 @@
 //! Requests that this node coordinates.
 
+mod late;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Kvs;
 use super::entry::Entry;
-use super::key::Slot;
-use super::message::{Message, Op, Outcome, Pull, Vote, VoteError};
+use super::key::{Key, Slot};
+use super::message::{Message, Op, Outcome, Vote, VoteError};
 use super::request::{Copies, Mode, RequestError, RequestId};
 use super::storage::{Pending, Then};
 use super::version::Version;
+use super::view::View;
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::store::StoreError;
@@ -164,6 +167,9 @@ impl Kvs {
         op: Op,
         now: Now,
     ) {
+        if op.mode() == Mode::Linearizable {
+            return self.begin_register(origin, op, now);
+        }
         if !self.make_room(now) {
             let outcome = Outcome::Failed(RequestError::Busy);
             return self.conclude(origin, outcome, now);
@@ -181,7 +187,7 @@ impl Kvs {
             return self.conclude(origin, Outcome::Failed(error), now);
         }
         if let Op::Put { key, version, .. } = &op {
-            let held = self.index.version(key);
+            let held = self.index.version(key).max(self.promised(key));
             let outcome = if !self.clock.observe(*version, now.unix_ms) {
                 let unix_ms = now.unix_ms;
                 Some(Outcome::Ahead { unix_ms })
@@ -340,6 +346,42 @@ impl Kvs {
         }
         if done {
             self.coordinations.active.remove(&id);
+        }
+    }
+
+    /// A linearizable write is chosen: the voters that do not hold it are
+    /// asked, as after any other write.
+    pub(super) fn spread(
+        &mut self,
+        (id, key): (u64, Key),
+        view: View,
+        (entry, voted): (Entry, BTreeSet<NodeId>),
+        now: Now,
+    ) {
+        let (slot, mode, condition) = (key.slot(), Mode::Quorum, None);
+        let (version, value) = (entry.version, None);
+        let coordination = Coordination {
+            origin: None,
+            op: Op::Put {
+                key,
+                value,
+                mode,
+                version,
+                condition,
+            },
+            slot,
+            view: view.number,
+            need: view.majority(),
+            voters: view.voters,
+            voted,
+            state: State::Write(entry),
+            asked: 1,
+            resend_at: now.mono + LOOK,
+            deadline: now.mono + DEADLINE,
+        };
+        if !coordination.is_done(|voter| self.peers.is_alive(voter)) && self.make_room(now) {
+            let id = CoordinationId(id);
+            self.coordinations.active.insert(id, coordination);
         }
     }
 
@@ -515,84 +557,6 @@ impl Kvs {
             && let Some(origin) = one.origin
         {
             self.conclude(origin, Outcome::Failed(error), now);
-        }
-    }
-
-    pub(super) fn on_coordinator_timeout(&mut self, now: Now) {
-        let active = self.coordinations.active.iter();
-        let late = active.clone().filter(|(_, one)| one.deadline <= now.mono);
-        let late: Vec<CoordinationId> = late.map(|(id, _)| *id).collect();
-        let due = active.filter(|(_, one)| one.resend_at <= now.mono);
-        let due: Vec<CoordinationId> = due.map(|(id, _)| *id).collect();
-        for id in late {
-            self.on_late(id, now);
-        }
-        for id in due {
-            if let Some(one) = self.coordinations.active.get(&id) {
-                self.counters.add("vote_retries");
-                let silent = one
-                    .voters
-                    .iter()
-                    .filter(|voter| **voter != self.own && !one.voted.contains(*voter));
-                for voter in silent.copied().collect::<Vec<_>>() {
-                    self.doubt(voter);
-                }
-                self.ask_voters(id, now);
-                self.need_less(id, now);
-            }
-        }
-    }
-
-    /// Goes on with fewer votes, if the voter that is missing is gone and this
-    /// one serves alone meanwhile.
-    fn need_less(&mut self, id: CoordinationId, now: Now) {
-        let Some(one) = self.coordinations.active.get(&id) else {
-            return;
-        };
-        let view = &self.views.get(one.slot).view;
-        if view.number != one.view || one.op.mode() != Mode::Quorum {
-            return;
-        }
-        let need = self.votes_needed(view, Mode::Quorum, now.mono);
-        let own = self.own;
-        if let Some(one) = self.coordinations.active.get_mut(&id)
-            && need < one.need
-        {
-            one.need = need;
-            match one.state {
-                State::Write(_) if one.voted.contains(&own) => self.on_voted(id, own, now),
-                State::Write(_) => {}
-                State::Read { .. } => self.finish_read(id, now),
-            }
-        }
-    }
-
-    /// Time is over: voters that live but did not vote lack a write now.
-    fn on_late(&mut self, id: CoordinationId, now: Now) {
-        let Some(one) = self.coordinations.active.remove(&id) else {
-            return;
-        };
-        let State::Write(_) = one.state else {
-            if let Some(origin) = one.origin {
-                let error = self.unavailable(one.slot);
-                self.conclude(origin, Outcome::Failed(error), now);
-            }
-            return;
-        };
-        for voter in &one.voters {
-            let behind = *voter != self.own && !one.voted.contains(voter);
-            if behind && self.peers.is_alive(voter) {
-                // One that is behind already is asked with the next review.
-                if self.peers.has_caught_up(voter) {
-                    self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
-                }
-                self.peers.set_behind(voter);
-                self.pulls.review(now.mono);
-            }
-        }
-        if let Some(origin) = one.origin {
-            let outcome = Outcome::Failed(RequestError::OutcomeUnknown);
-            self.conclude(origin, outcome, now);
         }
     }
 }

@@ -132,8 +132,7 @@ impl Index {
 /// sum (FNV-1a, 64 bits). Equal slots have equal sums.
 fn sum(key: &Key, version: Version) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let (stamp, node) = version.parts();
-    let version = stamp.to_be_bytes().into_iter().chain(node.to_be_bytes());
+    let version = version.parts().into_iter().flat_map(u64::to_be_bytes);
     for byte in key.as_str().bytes().chain(version) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }

@@ -9,7 +9,7 @@ use crate::kvs::entry::Entry;
 use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
 use crate::kvs::mirror::MirrorMessage;
-use crate::kvs::request::{Copies, Mode, RequestError};
+use crate::kvs::request::{Condition, Copies, Mode, RequestError};
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
 use crate::kvs::view::{Ballot, SlotView, View};
@@ -63,6 +63,8 @@ pub(crate) enum Op {
         value: Option<Vec<u8>>,
         mode: Mode,
         version: Version,
+        /// In mode `linearizable` alone.
+        condition: Option<Condition>,
     },
 }
 
@@ -138,6 +140,24 @@ pub(crate) enum Vote {
         view: u64,
         newer: Option<Entry>,
     },
+    /// What is held of a key? With a ballot: take nothing below it from now on.
+    Prepare {
+        id: u64,
+        view: u64,
+        key: Key,
+        ballot: Option<Version>,
+        have: Version,
+    },
+    /// The version that is held, and the entry if it is newer than what the
+    /// asker has.
+    Promised {
+        id: u64,
+        view: u64,
+        version: Version,
+        newer: Option<Entry>,
+    },
+    /// Nothing will follow with this ballot.
+    Release { key: Key, ballot: Version },
     /// No vote.
     Refused { id: u64, why: VoteError },
 }
@@ -147,7 +167,7 @@ pub(crate) enum Vote {
 pub(crate) enum VoteError {
     /// It knows another view.
     View(SlotView),
-    /// It holds a newer version.
+    /// It holds, or has promised, a newer version.
     Newer(Version),
     /// It is sealed, not filled, or not sure yet that its view is the last.
     NotReady,

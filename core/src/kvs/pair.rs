@@ -23,7 +23,7 @@ impl Kvs {
         match mode {
             Mode::One => 1,
             Mode::Quorum if self.serves_alone(view, now) => 1,
-            Mode::Quorum => view.majority(),
+            Mode::Quorum | Mode::Linearizable => view.majority(),
         }
     }
 

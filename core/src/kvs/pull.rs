@@ -321,6 +321,8 @@ impl Kvs {
         entries: Vec<(Key, Entry)>,
         now: Now,
     ) {
+        let admitted = |(key, entry): &(Key, Entry)| self.admits(key, entry.version);
+        let admitted: Vec<bool> = entries.iter().map(admitted).collect();
         let asked = self.pulls.own(from, id, &Step::Fetching);
         let Some(pulling) = asked.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
@@ -331,10 +333,10 @@ impl Kvs {
         }
         let mut writes: Vec<Write> = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
-        for (key, entry) in entries {
+        for ((key, entry), admitted) in entries.into_iter().zip(admitted) {
             pulling.wanted.retain(|wanted| *wanted != key);
             let believed = self.clock.observe(entry.version, now.unix_ms);
-            if believed && entry.version > self.index.version(&key) {
+            if believed && admitted && entry.version > self.index.version(&key) {
                 let before = self.index.set(&key, Some(Meta::of(&key, &entry)));
                 writes.push(entry_write(&key, &entry));
                 let version = entry.version;

@@ -23,6 +23,21 @@ pub enum Mode {
     /// voters; a read asks a majority.
     #[default]
     Quorum,
+    /// Reads, writes and conditional writes of a key happen one after the
+    /// other, in one order for all, each at some instant between its question
+    /// and its answer. A write marks its key: from then on no copy of mode
+    /// `one` enters it, and its `quorum` writes are linearizable.
+    Linearizable,
+}
+
+/// What has to be so for a write to happen; it implies
+/// [`Mode::Linearizable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Condition {
+    /// The key has no value.
+    Absent,
+    /// It has the value of this version.
+    Version(Version),
 }
 
 impl Mode {
@@ -32,13 +47,14 @@ impl Mode {
         match self {
             Self::One => "one",
             Self::Quorum => "quorum",
+            Self::Linearizable => "linearizable",
         }
     }
 
     /// The mode of a name, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = [Self::One, Self::Quorum].into_iter();
+        let mut all = [Self::One, Self::Quorum, Self::Linearizable].into_iter();
         all.find(|mode| mode.name() == name)
     }
 }
@@ -96,6 +112,14 @@ pub enum RequestError {
     Busy,
     /// Surely not applied: this node is in no ring yet.
     NotJoined,
+    /// Surely not applied: the condition does not hold.
+    ConditionFailed {
+        /// The version that is there; without one, the key has no value.
+        current: Option<Version>,
+    },
+    /// Surely not applied: a write of mode [`Mode::One`], and the key is marked
+    /// by a linearizable one.
+    Conflict,
     /// Not evicted: the member still answers.
     Answers,
 }
@@ -120,6 +144,19 @@ impl fmt::Display for RequestError {
             Self::Full => f.write_str("not applied: a voter's storage is full"),
             Self::Busy => f.write_str("not applied: too many requests are under way; try later"),
             Self::NotJoined => f.write_str("not applied: this node is in no ring yet"),
+            Self::ConditionFailed { current: None } => {
+                f.write_str("not applied: the condition does not hold: the key has no value")
+            }
+            Self::ConditionFailed {
+                current: Some(current),
+            } => write!(
+                f,
+                "not applied: the condition does not hold: the key has version {current}"
+            ),
+            Self::Conflict => f.write_str(
+                "not applied: the key takes no writes of mode one since a linearizable one; \
+                 use quorum or linearizable",
+            ),
             Self::Answers => f.write_str("not evicted: this member still answers; stop it first"),
         }
     }

@@ -6,6 +6,7 @@ use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
 use super::message::{Message, ViewMessage, Vote, VoteError};
+use super::promise::Terms;
 use super::version::Version;
 use super::view::SlotState;
 use super::{Kvs, KvsAction};
@@ -37,6 +38,16 @@ pub(super) enum Pending {
     PullEnd { pull: u64 },
     /// Entries that were handed over.
     Dropped,
+    /// Nothing that anybody waits for.
+    Rest,
+    /// A promise, and who is to be told what.
+    Promise {
+        to: NodeId,
+        ballot: Version,
+        prepare: (u64, u64, Key, Version),
+    },
+    /// An entry that a proposer is told.
+    Told { to: NodeId, id: u64, view: u64 },
     /// Views; these messages may be sent now.
     Views(Vec<(NodeId, ViewMessage)>),
     /// A value that a coordinator reads.
@@ -95,6 +106,15 @@ impl Kvs {
             }
             Pending::PullEnd { pull } => self.end_pull(pull, result.is_ok(), now),
             Pending::Dropped => self.on_dropped(),
+            Pending::Rest => {}
+            Pending::Promise {
+                to,
+                ballot,
+                prepare,
+            } => self.on_promise_kept(to, ballot, prepare, result.is_ok()),
+            Pending::Told { to, id, view } => {
+                self.on_told(to, (id, view), decoded(result).ok().flatten());
+            }
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
                     self.send(to, Lane::Control, Message::View(message));
@@ -157,7 +177,10 @@ impl Kvs {
             return self.store(StoreOp::Commit(Vec::new()), pending);
         }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
-        let writes = [entry_write(&key, entry)].into();
+        let mut writes: Vec<Write> = [entry_write(&key, entry)].into();
+        if self.promises.fulfil(&key, version) {
+            writes.push(promise_removal(&key));
+        }
         self.review_slot(key.slot(), now.mono);
         self.copy_to_mirrors(&key, entry, now);
         #[cfg(planted_bugs)]
@@ -236,10 +259,16 @@ impl Kvs {
         })
     }
 
-    /// Takes back an entry that was kept. Returns whether it makes sense.
+    /// Takes back an entry or a promise that was kept. Returns whether it makes sense.
     pub(crate) fn load_entry(&mut self, key: &[u8], value: &[u8], now: Now) -> bool {
-        let key = key.get(ENTRY_KEY_HEAD..).map(Key::from_utf8);
-        let (Some(Ok(key)), Ok(entry)) = (key, wire::decode::<Entry>(value)) else {
+        let head = key.first().copied();
+        let Some(Ok(key)) = key.get(ENTRY_KEY_HEAD..).map(Key::from_utf8) else {
+            return false;
+        };
+        if head == Some(PROMISE_HEAD) {
+            return self.promises.load(key, value, now.mono);
+        }
+        let Ok(entry) = wire::decode::<Entry>(value) else {
             return false;
         };
         self.clock.observe(entry.version, now.unix_ms);
@@ -251,9 +280,12 @@ impl Kvs {
 /// The length of what precedes the key's text in storage.
 const ENTRY_KEY_HEAD: usize = 3;
 
-/// The range of all entries in storage.
+/// How a promise's key in storage begins.
+const PROMISE_HEAD: u8 = b'q';
+
+/// The range of all promises and entries in storage.
 pub(crate) fn entries_range() -> (Vec<u8>, Vec<u8>) {
-    (b"r".to_vec(), b"s".to_vec())
+    (b"q".to_vec(), b"s".to_vec())
 }
 
 /// `r`, the slot, then the key.
@@ -268,6 +300,29 @@ pub(super) fn entry_write(key: &Key, entry: &Entry) -> Write {
     Write {
         key: entry_key(key),
         value: Some(wire::encode(entry)),
+    }
+}
+
+/// `q`, the slot, then the key.
+fn promise_key(key: &Key) -> Vec<u8> {
+    let mut bytes = entry_key(key);
+    if let Some(first) = bytes.first_mut() {
+        *first = PROMISE_HEAD;
+    }
+    bytes
+}
+
+pub(super) fn promise_write(key: &Key, terms: &Terms) -> Write {
+    Write {
+        key: promise_key(key),
+        value: Some(wire::encode(terms)),
+    }
+}
+
+pub(super) fn promise_removal(key: &Key) -> Write {
+    Write {
+        key: promise_key(key),
+        value: None,
     }
 }
 

@@ -15,11 +15,18 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 ///
 /// Made by a hybrid logical clock (Kulkarni et al. 2014): milliseconds since
 /// the Unix epoch in the upper 48 bits, a counter in the lower 16, then the
-/// first eight bytes of the id of the node that coordinated the write.
+/// first eight bytes of the id of the node that asked for the write.
 ///
-/// Its text form, the HTTP API's `ETag`, is `<hex stamp>-<hex node>`.
+/// A **marked** version is one of a linearizable write, and the ballot by which
+/// it was chosen. It has a term, the number of the view that chose it, which
+/// counts first: no other write outranks it, however late its clock.
+///
+/// Its text form, the HTTP API's `ETag`, is `<hex stamp>-<hex node>`, with
+/// `<hex term>.` before it if it is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version {
+    /// Zero if it is not marked.
+    term: u64,
     stamp: u64,
     node: u64,
 }
@@ -30,7 +37,11 @@ pub struct ParseVersionError;
 
 impl Version {
     /// Older than every version that a clock makes.
-    pub const ZERO: Self = Self { stamp: 0, node: 0 };
+    pub const ZERO: Self = Self {
+        term: 0,
+        stamp: 0,
+        node: 0,
+    };
 
     /// The clock's part, in milliseconds since the Unix epoch.
     #[must_use]
@@ -38,13 +49,33 @@ impl Version {
         self.stamp >> 16
     }
 
-    pub(crate) const fn parts(self) -> (u64, u64) {
+    /// Whether it is of a linearizable write.
+    #[must_use]
+    pub const fn is_marked(self) -> bool {
+        self.term > 0
+    }
+
+    /// The ballot of this write in a view.
+    pub(crate) const fn marked(self, term: u64) -> Self {
+        Self { term, ..self }
+    }
+
+    /// The write itself, in whatever view it was chosen. Writes of one key that
+    /// were chosen one after the other have rising ones.
+    pub(crate) const fn write(self) -> (u64, u64) {
         (self.stamp, self.node)
+    }
+
+    pub(crate) const fn parts(self) -> [u64; 3] {
+        [self.term, self.stamp, self.node]
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_marked() {
+            write!(f, "{:x}.", self.term)?;
+        }
         write!(f, "{:x}-{:016x}", self.stamp, self.node)
     }
 }
@@ -53,9 +84,17 @@ impl FromStr for Version {
     type Err = ParseVersionError;
 
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
-        let (stamp, node) = text.split_once('-').ok_or(ParseVersionError)?;
-        let parse = |hex: &str| u64::from_str_radix(hex, 16).map_err(|_| ParseVersionError);
+        let parse = |hex: &str| match hex.strip_prefix('+') {
+            Some(_) => Err(ParseVersionError),
+            None => u64::from_str_radix(hex, 16).map_err(|_| ParseVersionError),
+        };
+        let (term, rest) = match text.split_once('.') {
+            Some((term, rest)) => (parse(term)?, rest),
+            None => (0, text),
+        };
+        let (stamp, node) = rest.split_once('-').ok_or(ParseVersionError)?;
         Ok(Self {
+            term,
             stamp: parse(stamp)?,
             node: parse(node)?,
         })
@@ -99,6 +138,7 @@ impl Clock {
         let unix_ms = unix_ms.saturating_sub(self.ahead_ms);
         self.latest = (unix_ms << 16).max(self.latest.saturating_add(1));
         Version {
+            term: 0,
             stamp: self.latest,
             node: self.node,
         }
@@ -164,6 +204,10 @@ mod tests {
     fn text_round_trips() {
         let version = Clock::new(&NodeId::from_bytes([0xab; 32])).tick(1_763_856_000_000);
         assert_eq!(version.to_string().parse(), Ok(version));
+        let marked = version.marked(10);
+        assert_eq!(marked.to_string(), alloc::format!("a.{version}"));
+        assert_eq!(marked.to_string().parse(), Ok(marked));
+        assert!(marked > Version::ZERO.marked(9) && marked > version);
         assert!("1763".parse::<Version>().is_err());
         assert!("zz-1".parse::<Version>().is_err());
     }

@@ -4,6 +4,7 @@ use super::Kvs;
 use super::entry::Entry;
 use super::key::{Key, VALUE_LEN_MAX};
 use super::message::{Message, Vote, VoteError};
+use super::promise::Prepare;
 use super::storage::{Pending, Then};
 use super::version::Version;
 use crate::event::Lane;
@@ -21,6 +22,9 @@ impl Kvs {
             } => {
                 self.on_write(from, (id, view), key, &entry, now);
             }
+            Vote::Wrote { id, view } if self.registers.has(id) => {
+                self.on_register_wrote(from, (id, view), now);
+            }
             Vote::Wrote { id, view } => self.on_wrote(from, id, view, now),
             Vote::Read {
                 id,
@@ -29,6 +33,32 @@ impl Kvs {
                 have,
             } => self.on_read(from, (id, view), &key, have),
             Vote::ReadDone { id, view, newer } => self.on_read_done(from, (id, view), newer, now),
+            Vote::Prepare {
+                id,
+                view,
+                key,
+                ballot,
+                have,
+            } => {
+                let asked = Prepare {
+                    id,
+                    view,
+                    key,
+                    ballot,
+                    have,
+                };
+                self.on_prepare(from, asked, now);
+            }
+            Vote::Promised {
+                id,
+                view,
+                version,
+                newer,
+            } => self.on_promised(from, (id, view), version, newer, now),
+            Vote::Release { key, ballot } => self.on_release(from, &key, ballot),
+            Vote::Refused { id, why } if self.registers.has(id) => {
+                self.on_register_refused(from, id, why, now);
+            }
             Vote::Refused { id, why } => self.on_refused(from, id, why, now),
         }
     }
@@ -55,7 +85,7 @@ impl Kvs {
             let unix_ms = now.unix_ms;
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
-        let held = self.index.version(&key);
+        let held = self.index.version(&key).max(self.promised(&key));
         if held > entry.version {
             return self.refuse(from, id, VoteError::Newer(held));
         }
@@ -76,7 +106,7 @@ impl Kvs {
     }
 
     /// Why this node does not vote on a key in this view, if it does not.
-    fn objection(&self, key: &Key, view: u64) -> Option<VoteError> {
+    pub(super) fn objection(&self, key: &Key, view: u64) -> Option<VoteError> {
         let slot = key.slot();
         if self.votes_in(slot, view) {
             return None;
@@ -87,7 +117,7 @@ impl Kvs {
         Some(VoteError::View(self.views.known_of(slot)))
     }
 
-    fn refuse(&mut self, to: NodeId, id: u64, why: VoteError) {
+    pub(super) fn refuse(&mut self, to: NodeId, id: u64, why: VoteError) {
         self.counters.add("votes_refused");
         let vote = Vote::Refused { id, why };
         self.send(to, Lane::Kv, Message::Vote(vote));
@@ -95,7 +125,7 @@ impl Kvs {
 
     /// Keeps an entry from elsewhere if it is newer than what is held.
     pub(super) fn take_copy(&mut self, key: Key, entry: &Entry, now: Now) {
-        if entry.version > self.index.version(&key) {
+        if entry.version > self.index.version(&key) && self.admits(&key, entry.version) {
             self.keep(key, entry, Then::Rest, now);
         }
     }

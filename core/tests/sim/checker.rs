@@ -6,7 +6,7 @@ use roundelay_core::NodeId;
 use roundelay_core::kvs::{Key, Mode, Reply, Slot, Version};
 use roundelay_core::status::{Class, Location, MemberState};
 
-use crate::workload::{Action, BUCKETS, Call, ring_order};
+use crate::workload::{Action, BUCKETS, Call, REGISTERS, ring_order};
 use crate::world::{SECOND, World};
 
 /// What was promised for one key.
@@ -72,11 +72,11 @@ impl Checker {
         match reply {
             Reply::Written { version, copies } => {
                 let deleted = call.action == Action::Delete;
-                if let Action::Put(value) = &call.action {
+                if let Action::Put(value) | Action::Swap(_, value) = &call.action {
                     self.values
                         .insert((call.key.clone(), *version), value.clone());
                 }
-                if call.mode == Mode::Quorum {
+                if call.mode != Mode::One {
                     // A view of two may go on with one.
                     let alone = copies.of == 2 && copies.have == 1;
                     if copies.have < copies.of / 2 + 1 && !alone {
@@ -105,7 +105,7 @@ impl Checker {
                 if known.is_some_and(|known| known != value) {
                     self.fail(format!("{} at {version} has another value", call.key));
                 }
-                if call.mode == Mode::Quorum && *version < call.floor {
+                if call.mode != Mode::One && *version < call.floor {
                     let floor = call.floor;
                     self.fail(format!(
                         "p{index} read {} at {version}, after {floor} was acknowledged",
@@ -113,7 +113,7 @@ impl Checker {
                     ));
                 }
             }
-            Reply::Missing if call.mode == Mode::Quorum => self.check_missing(index, call),
+            Reply::Missing if call.mode != Mode::One => self.check_missing(index, call),
             Reply::Missing | Reply::Evicted | Reply::Failed(_) => {}
         }
     }
@@ -160,7 +160,8 @@ impl Checker {
 
     /// Looks at every node's view of every key's slot.
     pub fn observe_all(&mut self, world: &World) {
-        let keys = BUCKETS.map(|bucket| Key::new(bucket).unwrap());
+        let [a, b, c] = BUCKETS;
+        let keys = [a, b, c, REGISTERS].map(|bucket| Key::new(bucket).unwrap());
         let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
         for (index, key) in alive
             .iter()

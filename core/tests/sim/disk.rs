@@ -14,11 +14,19 @@ pub struct Disk {
     pub busy_until: u64,
     /// Entries that were removed, with their versions.
     pub removed: Vec<(Key, Version)>,
+    /// Which value each version has, of all that was ever written.
+    pub values: Vec<(Version, Option<Vec<u8>>)>,
 }
 
 impl Disk {
     /// What an order will answer; commits are seen at once.
     pub fn order(&mut self, op: &StoreOp) -> Stored {
+        if let StoreOp::Commit(writes) = op {
+            let entries = writes.iter().filter(|write| write.key.starts_with(b"r"));
+            let entries = entries.filter_map(|write| write.value.as_deref());
+            let decoded = entries.filter_map(|entry| postcard::from_bytes(entry).ok());
+            self.values.extend(decoded);
+        }
         self.seen.submit(op.clone())
     }
 

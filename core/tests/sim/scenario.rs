@@ -29,6 +29,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// How long things happen, before the ring is left to settle.
     pub duration: u64,
+    /// Whether there are linearizable calls.
+    pub linearizes: bool,
 }
 
 impl Scenario {
@@ -55,6 +57,22 @@ impl Scenario {
             weather,
             faults: Faults::OneAtATime,
             duration: 20 * SECOND,
+            linearizes: false,
+        }
+    }
+
+    /// Linearizable calls, in all the trouble there is.
+    pub fn registers(seed: u64) -> Self {
+        let base = match seed % 4 {
+            0 => Self::general(seed),
+            1 => Self::lost_disk(seed),
+            2 => Self::partitions(seed),
+            _ => Self::moves(seed),
+        };
+        Self {
+            duration: base.duration.min(40 * SECOND),
+            linearizes: true,
+            ..base
         }
     }
 
@@ -126,6 +144,7 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut world = World::new(scenario.seed, scenario.weather.clone());
     world.relay_count = scenario.relays;
     let mut workload = Workload::default();
+    workload.linearizes = scenario.linearizes;
     let mut checker = Checker::default();
     let random = Random::new(scenario.seed ^ 0xdead);
     let mut joins = plan_joins(&scenario, &mut world);
@@ -163,6 +182,10 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     }
     settle(&mut world, &mut workload, &mut checker)?;
     read_back(&mut world, &mut workload, &mut checker)?;
+    workload.check_order(&world)?;
+    if scenario.linearizes && workload.history.count() == 0 {
+        return Err("no linearizable call was answered".into());
+    }
     // On links that lose nothing there is time enough.
     if checker.not_retired > 0 && scenario.weather.loss == 0.0 {
         let (retired, not) = (checker.retired, checker.not_retired);

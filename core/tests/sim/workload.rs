@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Key, Mode, Reply, RequestError, RequestId, Version};
+use roundelay_core::kvs::{Condition, Key, Mode, Reply, RequestError, RequestId, Version};
 
 use crate::checker::Checker;
+use crate::history::{History, Step};
 use crate::world::World;
 
 /// The buckets of keys that are written in mode `quorum`.
@@ -16,6 +17,7 @@ pub enum Action {
     Get,
     Put(Vec<u8>),
     Delete,
+    Swap(Condition, Vec<u8>),
 }
 
 /// One request, from its start to its end.
@@ -29,6 +31,9 @@ pub struct Call {
     begun_at: u64,
 }
 
+/// The bucket of keys that are written in mode `linearizable`.
+pub const REGISTERS: &str = "register";
+
 /// All callers: each process has many.
 #[derive(Default)]
 pub struct Workload {
@@ -39,6 +44,11 @@ pub struct Workload {
     /// How long reads took, in microseconds, and how many failed.
     pub get_times: Vec<u64>,
     pub gets_failed: usize,
+    /// Whether there are linearizable calls among them.
+    pub linearizes: bool,
+    pub history: History,
+    /// A version of each key that some caller saw last.
+    seen: BTreeMap<Key, Version>,
 }
 
 impl Workload {
@@ -49,6 +59,9 @@ impl Workload {
             return;
         };
         self.count += 1;
+        if self.linearizes && world.random.chance(0.6) {
+            return self.begin_linearizable(world, checker, index);
+        }
         let mode = match world.random.below(4) {
             0 => Mode::One,
             _ => Mode::Quorum,
@@ -56,7 +69,7 @@ impl Workload {
         // Keys of mode `one` are apart: it promises less.
         let bucket = match mode {
             Mode::One => "one",
-            Mode::Quorum => BUCKETS[world.random.below(3) as usize],
+            _ => BUCKETS[world.random.below(3) as usize],
         };
         let key = Key::new(format!("{bucket}/{}", world.random.below(4))).unwrap();
         let action = match world.random.below(10) {
@@ -71,6 +84,25 @@ impl Workload {
             _ => Action::Delete,
         };
         self.call(world, checker, index, key, mode, action);
+    }
+
+    /// A few keys that all contend for.
+    fn begin_linearizable(&mut self, world: &mut World, checker: &mut Checker, index: usize) {
+        let name = world.random.below(3);
+        let key = Key::new(format!("{REGISTERS}/{name}")).unwrap();
+        let value = format!("{key}#{}", self.count).into_bytes();
+        let known = self.seen.get(&key).copied();
+        let action = match world.random.below(10) {
+            0..=3 => Action::Get,
+            4 => Action::Put(value),
+            5 if world.random.chance(0.5) => Action::Delete,
+            6 => Action::Swap(Condition::Absent, value),
+            _ => match known {
+                Some(version) => Action::Swap(Condition::Version(version), value),
+                None => Action::Put(value),
+            },
+        };
+        self.call(world, checker, index, key, Mode::Linearizable, action);
     }
 
     pub fn call(
@@ -90,6 +122,9 @@ impl Workload {
             Action::Get => node.get(key.clone(), mode, now),
             Action::Put(value) => node.put(key.clone(), value, mode, now),
             Action::Delete => node.delete(key.clone(), mode, now),
+            Action::Swap(condition, value) => {
+                node.compare_and_set(key.clone(), condition, Some(value), now)
+            }
         };
         world.log(|| {
             format!("p{index} {request:?} {action:?} {key} {mode:?}")
@@ -130,7 +165,14 @@ impl Workload {
                 .take(220)
                 .collect()
         });
+        if call.mode == Mode::Linearizable {
+            self.note(&call, Some(&reply), world.now);
+        }
         match &reply {
+            Reply::Failed(RequestError::ConditionFailed { .. }) => {
+                self.done += 1;
+                checker.not_applied(&call);
+            }
             Reply::Failed(RequestError::OutcomeUnknown) => {
                 self.failed += 1;
                 checker.unknown(&call);
@@ -161,14 +203,75 @@ impl Workload {
             .collect();
         for id in gone {
             if let Some(call) = self.open.remove(&id) {
+                self.note(&call, None, 0);
                 checker.unknown(&call);
             }
         }
     }
 
+    /// Notes how a linearizable call ended, if it did.
+    fn note(&mut self, call: &Call, reply: Option<&Reply>, now: u64) {
+        if call.mode != Mode::Linearizable {
+            return;
+        }
+        let written = match &call.action {
+            Action::Put(value) | Action::Swap(_, value) => number(value),
+            Action::Get | Action::Delete => None,
+        };
+        let step = match call.action {
+            Action::Get => None,
+            Action::Put(_) | Action::Delete => Some(Step::Write(written)),
+            Action::Swap(condition, _) => Some(Step::Swap(condition, written)),
+        };
+        let (step, ended) = match reply {
+            None | Some(Reply::Failed(RequestError::OutcomeUnknown)) => (step, None),
+            Some(Reply::Found { value, version }) => {
+                self.history.saw(*version, number(value));
+                self.seen.insert(call.key.clone(), *version);
+                (Some(Step::Read(number(value))), Some(now))
+            }
+            Some(Reply::Missing) => (Some(Step::Read(None)), Some(now)),
+            Some(Reply::Written { version, .. }) => {
+                self.history.saw(*version, written);
+                self.seen.insert(call.key.clone(), *version);
+                (step, Some(now))
+            }
+            Some(Reply::Failed(RequestError::ConditionFailed { current })) => {
+                self.seen
+                    .extend(current.map(|seen| (call.key.clone(), seen)));
+                let refused = match call.action {
+                    Action::Swap(condition, _) => Some(Step::Refused(condition, *current)),
+                    _ => None,
+                };
+                (refused, Some(now))
+            }
+            Some(Reply::Failed(_) | Reply::Evicted) => (None, None),
+        };
+        if let Some(step) = step {
+            self.history.add(&call.key, step, call.begun_at, ended);
+        }
+    }
+
+    /// Whether one order explains what the linearizable calls were told.
+    pub fn check_order(&mut self, world: &World) -> Result<(), String> {
+        for process in &world.processes {
+            for (version, value) in &process.disk.values {
+                let number = value.as_deref().and_then(number);
+                self.history.saw(*version, number);
+            }
+        }
+        self.history.check()
+    }
+
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
+}
+
+/// The number of a value: each is written once.
+fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    text.trim_end_matches('.').rsplit('#').next()?.parse().ok()
 }
 
 /// Ids in ring order.

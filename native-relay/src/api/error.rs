@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{RequestError, VALUE_LEN_MAX};
+use roundelay_core::kvs::{RequestError, VALUE_LEN_MAX, Version};
 use serde::Serialize;
 
 use super::State;
@@ -21,6 +21,8 @@ pub(super) struct Refusal {
     pub(super) code: &'static str,
     message: String,
     missing: Vec<NodeId>,
+    /// The version that a condition met.
+    current: Option<Version>,
     /// The body was not read to its end: the connection is of no use.
     close: bool,
 }
@@ -32,6 +34,7 @@ impl Refusal {
             code,
             message: message.into(),
             missing: Vec::new(),
+            current: None,
             close: false,
         }
     }
@@ -42,6 +45,10 @@ impl Refusal {
 
     pub(super) fn bad_mode(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_mode", message)
+    }
+
+    pub(super) fn bad_condition(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_condition", message)
     }
 
     pub(super) fn bad_query(name: &str) -> Self {
@@ -144,6 +151,11 @@ impl Refusal {
             let scheme = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, scheme);
         }
+        if let Some(current) = self.current
+            && let Ok(etag) = HeaderValue::try_from(format!("\"{current}\""))
+        {
+            headers.insert(header::ETAG, etag);
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -160,11 +172,17 @@ impl From<RequestError> for Refusal {
             RequestError::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             RequestError::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, "not_joined"),
+            RequestError::ConditionFailed { .. } => {
+                (StatusCode::PRECONDITION_FAILED, "condition_failed")
+            }
+            RequestError::Conflict => (StatusCode::CONFLICT, "conflict"),
             RequestError::Answers => (StatusCode::CONFLICT, "still_answers"),
         };
         let mut refusal = Self::new(status, code, error.to_string());
-        if let RequestError::Unavailable { missing } = error {
-            refusal.missing = missing;
+        match error {
+            RequestError::Unavailable { missing } => refusal.missing = missing,
+            RequestError::ConditionFailed { current } => refusal.current = current,
+            _ => {}
         }
         refusal
     }
@@ -224,13 +242,16 @@ pub(super) struct Counters {
 }
 
 /// Every code there is.
-const CODES: [&str; 20] = [
+const CODES: [&str; 23] = [
     "bad_body",
+    "bad_condition",
     "bad_key",
     "bad_mode",
     "bad_query",
     "body_timeout",
     "busy",
+    "condition_failed",
+    "conflict",
     "foreign_host",
     "full",
     "internal",

@@ -6,10 +6,11 @@ use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use roundelay_core::kvs::{Key, Mode, Reply, VALUE_LEN_MAX, Version};
+use roundelay_core::kvs::{Key, Reply, VALUE_LEN_MAX, Version};
 use tokio::sync::SemaphorePermit;
 
 use super::error::{Refusal, answer};
+use super::path::Terms;
 use super::{Api, State, path};
 
 /// A body must be here whole within this time.
@@ -41,18 +42,22 @@ pub(super) async fn delete(state: State, request: Request) -> Response {
 }
 
 /// What is asked for, or why not.
-type Target = Result<(Key, Mode), Refusal>;
+type Target = Result<(Key, Terms), Refusal>;
 
 fn target(request: &Request) -> Target {
     let key = path::key(request.uri(), PREFIX)?;
-    let mode = path::mode(request.uri(), request.headers())?;
-    Ok((key, mode))
+    let terms = path::terms(request.uri(), request.headers())?;
+    Ok((key, terms))
 }
 
 async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
-    let (key, mode) = target?;
+    let (key, terms) = target?;
+    if terms.condition.is_some() {
+        let message = "a read takes no condition; leave If-Match and If-None-Match out";
+        return Err(Refusal::bad_condition(message));
+    }
     let _permit = admit(api)?;
-    match api.handle.get(key, mode).await? {
+    match api.handle.get(key, terms.mode).await? {
         Reply::Found { value, version } => {
             let kind = HeaderValue::from_static("application/octet-stream");
             let headers = [(header::CONTENT_TYPE, kind), (header::ETAG, etag(version)?)];
@@ -65,17 +70,24 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
 }
 
 async fn put_or_refuse(api: &Api, target: Target, body: Body) -> Result<Response, Refusal> {
-    let (key, mode) = target?;
+    let (key, terms) = target?;
     let _permit = admit(api)?;
     let (value, _bytes) = read_body(api, body).await?;
-    let reply = api.handle.put(key, value, mode).await;
+    let handle = &api.handle;
+    let reply = match terms.condition {
+        Some(condition) => handle.compare_and_set(key, condition, Some(value)).await,
+        None => handle.put(key, value, terms.mode).await,
+    };
     written(reply.map_err(Refusal::write_stopped)?)
 }
 
 async fn delete_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
-    let (key, mode) = target?;
+    let (key, terms) = target?;
     let _permit = admit(api)?;
-    let reply = api.handle.delete(key, mode).await;
+    let reply = match terms.condition {
+        Some(condition) => api.handle.compare_and_set(key, condition, None).await,
+        None => api.handle.delete(key, terms.mode).await,
+    };
     written(reply.map_err(Refusal::write_stopped)?)
 }
 

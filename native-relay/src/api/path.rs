@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, Uri, header};
-use roundelay_core::kvs::{KEY_LEN_MAX, Key, KeyError, Mode};
+use roundelay_core::kvs::{Condition, KEY_LEN_MAX, Key, KeyError, Mode};
 
 use super::error::Refusal;
 
@@ -24,14 +24,17 @@ pub(super) fn key(uri: &Uri, prefix: &str) -> Result<Key, Refusal> {
     })
 }
 
-/// The mode in the target's query. Everything else in a query or among the
-/// conditional headers is refused, never ignored.
-pub(super) fn mode(uri: &Uri, headers: &HeaderMap) -> Result<Mode, Refusal> {
-    for condition in [header::IF_MATCH, header::IF_NONE_MATCH] {
-        if headers.contains_key(&condition) {
-            return Err(Refusal::not_built(format!("the header {condition}")));
-        }
-    }
+/// What a call on a key promises, and on what condition it acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) mode: Mode,
+    pub(super) condition: Option<Condition>,
+}
+
+/// The mode in the target's query, and the condition among the headers.
+/// Everything else in either is refused, never ignored.
+pub(super) fn terms(uri: &Uri, headers: &HeaderMap) -> Result<Terms, Refusal> {
+    let condition = condition(headers)?;
     let mut mode = None;
     for pair in uri.query().unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -45,7 +48,47 @@ pub(super) fn mode(uri: &Uri, headers: &HeaderMap) -> Result<Mode, Refusal> {
             other => return Err(Refusal::bad_query(other)),
         }
     }
-    Ok(mode.unwrap_or_default())
+    match (condition, mode) {
+        (Some(_), Some(Mode::One | Mode::Quorum)) => Err(Refusal::bad_mode(
+            "a condition needs the mode linearizable; leave the mode out",
+        )),
+        (Some(_), _) => Ok(Terms {
+            mode: Mode::Linearizable,
+            condition,
+        }),
+        (None, mode) => Ok(Terms {
+            mode: mode.unwrap_or_default(),
+            condition,
+        }),
+    }
+}
+
+/// `If-Match` with one version in quotes, or `If-None-Match: *`.
+fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
+    let mut conditions = Vec::new();
+    for value in headers.get_all(header::IF_MATCH) {
+        let text = value.to_str().unwrap_or_default().trim();
+        let quoted = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        let version = quoted.and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Refusal::bad_condition(
+                "If-Match takes one version in quotes, as an ETag of this node gives it",
+            )
+        })?;
+        conditions.push(Condition::Version(version));
+    }
+    for value in headers.get_all(header::IF_NONE_MATCH) {
+        if value.to_str().unwrap_or_default().trim() != "*" {
+            let message = "If-None-Match takes * alone: the key must have no value";
+            return Err(Refusal::bad_condition(message));
+        }
+        conditions.push(Condition::Absent);
+    }
+    if conditions.len() > 1 {
+        return Err(Refusal::bad_condition("one condition at a time; give one"));
+    }
+    Ok(conditions.pop())
 }
 
 /// Refuses every query, for calls that take none.
@@ -57,10 +100,7 @@ pub(super) fn no_query(uri: &Uri) -> Result<(), Refusal> {
 }
 
 fn mode_named(name: &str) -> Result<Mode, Refusal> {
-    match name {
-        "linearizable" => Err(Refusal::not_built("the mode linearizable")),
-        _ => Mode::named(name).ok_or_else(|| Refusal::bad_mode("mode is one or quorum")),
-    }
+    Mode::named(name).ok_or_else(|| Refusal::bad_mode("mode is one, quorum or linearizable"))
 }
 
 /// `None` where a `%` is not followed by two hexadecimal digits.
@@ -134,18 +174,63 @@ mod tests {
     fn only_what_is_built_is_taken() {
         let of = |query: &str| {
             let uri: Uri = format!("/v1/kv/a{query}").parse().unwrap();
-            mode(&uri, &HeaderMap::new()).map_err(|refusal| refusal.code)
+            let terms = terms(&uri, &HeaderMap::new());
+            terms
+                .map(|terms| terms.mode)
+                .map_err(|refusal| refusal.code)
         };
         assert_eq!(of(""), Ok(Mode::Quorum));
         assert_eq!(of("?"), Ok(Mode::Quorum));
         assert_eq!(of("?mode=one"), Ok(Mode::One));
         assert_eq!(of("?mode=quorum&"), Ok(Mode::Quorum));
-        assert_eq!(of("?mode=linearizable"), Err("not_built"));
+        assert_eq!(of("?mode=linearizable"), Ok(Mode::Linearizable));
         assert_eq!(of("?ttl=5"), Err("not_built"));
         assert_eq!(of("?mode=all"), Err("bad_mode"));
         assert_eq!(of("?mode="), Err("bad_mode"));
         assert_eq!(of("?mode=one&mode=one"), Err("bad_mode"));
         assert_eq!(of("?modus=one"), Err("bad_query"));
         assert_eq!(of("?=x"), Err("bad_query"));
+    }
+
+    #[test]
+    fn conditions_are_read_strictly() {
+        let of = |query: &str, headers: &[(header::HeaderName, &str)]| {
+            let uri: Uri = format!("/v1/kv/a{query}").parse().unwrap();
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(name, value.parse().unwrap());
+            }
+            terms(&uri, &map).map_err(|refusal| refusal.code)
+        };
+        let (matches, none) = (header::IF_MATCH, header::IF_NONE_MATCH);
+        let version = "a.19a2b3c4d5e60000-0123456789abcdef";
+        let quoted = format!("\"{version}\"");
+        for query in ["", "?mode=linearizable"] {
+            let terms = of(query, &[(matches.clone(), &quoted)]).unwrap();
+            let condition = Condition::Version(version.parse().unwrap());
+            assert_eq!(terms.condition, Some(condition));
+            assert_eq!(terms.mode, Mode::Linearizable);
+            let terms = of(query, &[(none.clone(), "*")]).unwrap();
+            assert_eq!(terms.condition, Some(Condition::Absent));
+        }
+        let one = [(matches.clone(), quoted.as_str())];
+        assert_eq!(of("?mode=quorum", &one), Err("bad_mode"));
+        assert_eq!(of("?mode=one", &one), Err("bad_mode"));
+        for bad in ["*", "", version, "W/\"1-1\"", "\"x\"", "\"1-1\", \"2-2\""] {
+            assert_eq!(
+                of("", &[(matches.clone(), bad)]),
+                Err("bad_condition"),
+                "{bad}"
+            );
+        }
+        for bad in ["", "\"1-1\"", "**"] {
+            assert_eq!(
+                of("", &[(none.clone(), bad)]),
+                Err("bad_condition"),
+                "{bad}"
+            );
+        }
+        let both = [(matches, quoted.as_str()), (none, "*")];
+        assert_eq!(of("", &both), Err("bad_condition"));
     }
 }

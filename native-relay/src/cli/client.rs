@@ -79,7 +79,7 @@ impl Client {
 
     /// Asks for JSON.
     pub(super) fn json(&self, path: &str) -> Result<Value, Failure> {
-        let answer = self.call("GET", path, None)?;
+        let answer = self.call("GET", path, &[], None)?;
         serde_json::from_slice(&answer.body).map_err(|_| self.no_node())
     }
 
@@ -98,21 +98,42 @@ impl Client {
         value: Option<&[u8]>,
     ) -> Result<Answer, Failure> {
         let path = format!("/v1/kv/{}?mode={mode}", percent_encoded(key.as_str()));
-        self.call(method, &path, value)
+        self.call(method, &path, &[], value)
+    }
+
+    /// Writes a key, or deletes it, if a header's condition holds.
+    pub(super) fn compare_and_set(
+        &self,
+        key: &Key,
+        condition: (&str, &str),
+        value: Option<&[u8]>,
+    ) -> Result<Answer, Failure> {
+        let path = format!("/v1/kv/{}", percent_encoded(key.as_str()));
+        let method = if value.is_some() { "PUT" } else { "DELETE" };
+        self.call(method, &path, &[condition], value)
     }
 
     /// Gives a voter up for lost.
     pub(super) fn evict(&self, id: &NodeId) -> Result<(), Failure> {
-        self.call("POST", &format!("/v1/evict/{id}"), None)?;
+        self.call("POST", &format!("/v1/evict/{id}"), &[], None)?;
         Ok(())
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Answer, Failure> {
+    fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let sent = match body {
             Some(body) => request.body(body).map(|request| self.agent.run(request)),

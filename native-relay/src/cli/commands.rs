@@ -42,6 +42,28 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             let answer = client.kv("PUT", &key, &promise.mode, Some(&value))?;
             Ok(written(&answer, json))
         }
+        ClientCommand::Cas {
+            key,
+            value,
+            version,
+            delete,
+            json,
+            node,
+            ..
+        } => {
+            let client = Client::new(&node)?;
+            let value = match delete {
+                true => None,
+                false => Some(value_or_stdin(value)?),
+            };
+            let version = version.map(|version| format!("\"{version}\""));
+            let condition = match &version {
+                Some(version) => ("if-match", version.as_str()),
+                None => ("if-none-match", "*"),
+            };
+            let answer = client.compare_and_set(&key, condition, value.as_deref())?;
+            Ok(written(&answer, json))
+        }
         ClientCommand::Get { key, promise, node } => {
             let answer = Client::new(&node)?.kv("GET", &key, &promise.mode, None)?;
             Ok(answer.body)

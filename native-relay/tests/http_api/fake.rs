@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use roundelay::api::{Options, serve};
 use roundelay::handle::{Command, Handle};
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Copies, Key, Reply, RequestError, Version};
+use roundelay_core::kvs::{Condition, Copies, Key, Reply, RequestError, Version};
 use roundelay_core::status::{
     Class, LinkKind, LinkStatus, Location, MemberState, MemberStatus, RingStatus, Status,
     StoreStatus,
@@ -85,6 +85,12 @@ impl Node {
                     key, value, reply, ..
                 } => self.write(key, Some(value), reply),
                 Command::Delete { key, reply, .. } => self.write(key, None, reply),
+                Command::CompareAndSet {
+                    key,
+                    condition,
+                    value,
+                    reply,
+                } => self.compare_and_set(key, condition, value, reply),
                 Command::Status { reply } => drop(reply.send(self.status())),
                 Command::Ring { reply } => drop(reply.send(ring())),
                 Command::Locate { key, reply } => drop(reply.send(location(&key))),
@@ -106,6 +112,25 @@ impl Node {
         }
     }
 
+    fn compare_and_set(
+        &mut self,
+        key: Key,
+        condition: Condition,
+        value: Option<Vec<u8>>,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let current = self.values.get(&key).map(|(_, version)| *version);
+        let wanted = match condition {
+            Condition::Absent => None,
+            Condition::Version(version) => Some(version),
+        };
+        if current == wanted {
+            return self.write(key, value, reply);
+        }
+        let error = RequestError::ConditionFailed { current };
+        let _ = reply.send(Reply::Failed(error));
+    }
+
     fn write(&mut self, key: Key, value: Option<Vec<u8>>, reply: oneshot::Sender<Reply>) {
         let error = match key.as_str() {
             "fail/unavailable" => RequestError::Unavailable {
@@ -116,6 +141,7 @@ impl Node {
             "fail/full" => RequestError::Full,
             "fail/busy" => RequestError::Busy,
             "fail/not-joined" => RequestError::NotJoined,
+            "fail/conflict" => RequestError::Conflict,
             "fail/stopped" => return,
             _ => {
                 self.writes += 1;

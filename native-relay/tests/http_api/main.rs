@@ -50,6 +50,34 @@ async fn keys_are_written_read_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_condition_is_kept_or_refused() {
+    let client = Node::start(Options::default()).await;
+    let put = |condition: &str| format!("PUT /v1/kv/a HTTP/1.1\r\n{condition}");
+    let first = client.request(&put("If-None-Match: *"), b"1").await;
+    assert_eq!(first.status, 204);
+    let etag = first.header("etag").unwrap();
+    let second = client.request(&put("If-None-Match: *"), b"2").await;
+    assert_eq!(
+        (second.status, second.code()),
+        (412, "condition_failed".into())
+    );
+    assert_eq!(second.header("etag"), Some(etag), "what is there");
+
+    let matches = format!("If-Match: {etag}");
+    assert_eq!(status(&client, &put(&matches), b"3").await, 204);
+    let stale = client.request(&put(&matches), b"4").await;
+    assert_eq!(
+        (stale.status, stale.code()),
+        (412, "condition_failed".into())
+    );
+    let etag = stale.header("etag").unwrap();
+    let delete = format!("DELETE /v1/kv/a?mode=linearizable HTTP/1.1\r\nIf-Match: {etag}");
+    assert_eq!(status(&client, &delete, b"").await, 204);
+    let gone = client.request(&delete, b"").await;
+    assert_eq!((gone.status, gone.header("etag")), (412, None));
+}
+
+#[tokio::test]
 async fn the_path_is_the_key_and_nothing_is_done_to_it() {
     let client = Node::start(Options::default()).await;
     let keys = [
@@ -102,21 +130,26 @@ async fn bad_requests_are_told_what_is_bad() {
         ),
         ("GET /v1/kv/a?limit=1 HTTP/1.1".into(), 400, "bad_query"),
         ("GET /v1/status?x HTTP/1.1".into(), 400, "bad_query"),
-        (
-            "GET /v1/kv/a?mode=linearizable HTTP/1.1".into(),
-            501,
-            "not_built",
-        ),
         ("PUT /v1/kv/a?ttl=5 HTTP/1.1".into(), 501, "not_built"),
         (
-            "PUT /v1/kv/a HTTP/1.1\r\nIf-Match: \"1-1\"".into(),
-            501,
-            "not_built",
+            "PUT /v1/kv/a HTTP/1.1\r\nIf-Match: 1-1".into(),
+            400,
+            "bad_condition",
         ),
         (
-            "PUT /v1/kv/a HTTP/1.1\r\nIf-None-Match: *".into(),
-            501,
-            "not_built",
+            "PUT /v1/kv/a HTTP/1.1\r\nIf-None-Match: \"1-1\"".into(),
+            400,
+            "bad_condition",
+        ),
+        (
+            "GET /v1/kv/a HTTP/1.1\r\nIf-None-Match: *".into(),
+            400,
+            "bad_condition",
+        ),
+        (
+            "DELETE /v1/kv/a?mode=one HTTP/1.1\r\nIf-Match: \"1-1\"".into(),
+            400,
+            "bad_mode",
         ),
         ("GET /v1/list/bucket HTTP/1.1".into(), 501, "not_built"),
         ("GET /v1/watch/bucket/ HTTP/1.1".into(), 501, "not_built"),
@@ -180,6 +213,7 @@ async fn what_a_node_answers_has_its_status() {
         ("full", 507, "full"),
         ("busy", 503, "busy"),
         ("not-joined", 503, "not_joined"),
+        ("conflict", 409, "conflict"),
         ("stopped", 504, "outcome_unknown"),
     ] {
         let answer = client

@@ -1,0 +1,88 @@
+//! Voters that do not answer in time.
+
+use alloc::vec::Vec;
+
+use super::{CoordinationId, Kvs, Mode, Outcome, RequestError, State};
+use crate::event::Lane;
+use crate::kvs::message::{Message, Pull};
+use crate::time::Now;
+
+impl Kvs {
+    pub(in crate::kvs) fn on_coordinator_timeout(&mut self, now: Now) {
+        let active = self.coordinations.active.iter();
+        let late = active.clone().filter(|(_, one)| one.deadline <= now.mono);
+        let late: Vec<CoordinationId> = late.map(|(id, _)| *id).collect();
+        let due = active.filter(|(_, one)| one.resend_at <= now.mono);
+        let due: Vec<CoordinationId> = due.map(|(id, _)| *id).collect();
+        for id in late {
+            self.on_late(id, now);
+        }
+        for id in due {
+            if let Some(one) = self.coordinations.active.get(&id) {
+                self.counters.add("vote_retries");
+                let silent = one
+                    .voters
+                    .iter()
+                    .filter(|voter| **voter != self.own && !one.voted.contains(*voter));
+                for voter in silent.copied().collect::<Vec<_>>() {
+                    self.doubt(voter);
+                }
+                self.ask_voters(id, now);
+                self.need_less(id, now);
+            }
+        }
+    }
+
+    /// Goes on with fewer votes, if the voter that is missing is gone and this
+    /// one serves alone meanwhile.
+    fn need_less(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        let view = &self.views.get(one.slot).view;
+        if view.number != one.view || one.op.mode() != Mode::Quorum {
+            return;
+        }
+        let need = self.votes_needed(view, Mode::Quorum, now.mono);
+        let own = self.own;
+        if let Some(one) = self.coordinations.active.get_mut(&id)
+            && need < one.need
+        {
+            one.need = need;
+            match one.state {
+                State::Write(_) if one.voted.contains(&own) => self.on_voted(id, own, now),
+                State::Write(_) => {}
+                State::Read { .. } => self.finish_read(id, now),
+            }
+        }
+    }
+
+    /// Time is over: voters that live but did not vote lack a write now.
+    pub(super) fn on_late(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let State::Write(_) = one.state else {
+            if let Some(origin) = one.origin {
+                let error = self.unavailable(one.slot);
+                self.conclude(origin, Outcome::Failed(error), now);
+            }
+            return;
+        };
+        for voter in &one.voters {
+            let behind = *voter != self.own && !one.voted.contains(voter);
+            if behind && self.peers.is_alive(voter) {
+                // One that is behind already is asked with the next review.
+                if self.peers.has_caught_up(voter) {
+                    self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
+                }
+                self.peers.set_behind(voter);
+                self.pulls.review(now.mono);
+            }
+        }
+        if let Some(origin) = one.origin {
+            let outcome = Outcome::Failed(RequestError::OutcomeUnknown);
+            self.conclude(origin, outcome, now);
+        }
+    }
+}
