@@ -23,8 +23,12 @@ use crate::wire::PROTOCOL_VERSION;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
-/// How long dialling and attaching may take together.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long dialling and attaching may take together at first. It doubles with
+/// each attempt that took too long: what was lost with one is found by the next,
+/// and a way that is slow gets the time that it needs.
+const ATTACH_MIN: Duration = Duration::from_secs(3);
+/// The longest.
+const ATTACH_MAX: Duration = Duration::from_secs(10);
 
 /// One configured relay.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ struct Relay {
     url: String,
     state: State,
     failures: u32,
+    /// Attempts in a row that took too long.
+    slow: u32,
 }
 
 #[derive(Debug)]
@@ -69,6 +75,7 @@ impl Relays {
             url: url.clone(),
             state: State::Waiting { dial_at: now },
             failures: 0,
+            slow: 0,
         });
         Self {
             relays: relays.collect(),
@@ -140,7 +147,7 @@ impl Relays {
                     link,
                     member: member.id(),
                 };
-                relay.failures = 0;
+                (relay.failures, relay.slow) = (0, 0);
                 self.events.push_back(RelayEvent::Attached { member });
                 None
             }
@@ -199,14 +206,18 @@ impl Relays {
             match relay.state {
                 State::Waiting { dial_at } if dial_at <= now => {
                     let link = next_link();
-                    let deadline = now + ATTACH_TIMEOUT;
+                    let patience = ATTACH_MIN * 2u32.saturating_pow(relay.slow.min(10));
+                    let deadline = now + patience.min(ATTACH_MAX);
                     relay.state = State::Attaching { link, deadline };
                     let to = Dial::Relay {
                         url: relay.url.clone(),
                     };
                     outputs.push_back(Output::Dial { link, to });
                 }
-                State::Attaching { link, deadline } if deadline <= now => slow.push(link),
+                State::Attaching { link, deadline } if deadline <= now => {
+                    relay.slow = relay.slow.saturating_add(1);
+                    slow.push(link);
+                }
                 _ => {}
             }
         }
@@ -310,5 +321,23 @@ mod tests {
         let troubles = relays.events.iter();
         let troubles = troubles.filter(|event| matches!(event, RelayEvent::Trouble(_)));
         assert_eq!(troubles.count(), 1, "said once");
+    }
+
+    #[test]
+    fn a_relay_that_does_not_answer_is_dialled_anew_soon_and_given_more_time() {
+        let mut now = Instant::default();
+        let mut relays = Relays::new(&["ws://relay.example/ws".into()], now);
+        let mut rng = Rng::from_seed([7; 32]);
+        let mut outputs = VecDeque::new();
+        let mut waits = Vec::new();
+        for number in 0..4 {
+            relays.on_timeout(&mut rng, now, || LinkId(number), &mut outputs);
+            let deadline = relays.poll_timeout().unwrap();
+            waits.push(deadline.since(now));
+            relays.on_timeout(&mut rng, deadline, || LinkId(99), &mut outputs);
+            assert!(!relays.owns(LinkId(number)), "given up");
+            now = relays.poll_timeout().unwrap();
+        }
+        assert_eq!(waits, [3, 6, 10, 10].map(Duration::from_secs));
     }
 }
