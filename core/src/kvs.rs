@@ -319,7 +319,7 @@ impl Kvs {
             self.views.votes(state) && others + usize::from(self.views.serves(state)) < wanted
         });
         let records: u64 = held.map(|slot| self.index.slot_count(slot)).sum();
-        records + self.coordinations.overdue() as u64
+        records + self.coordinations.overdue().count() as u64
     }
 
     // ---- details ----

@@ -86,12 +86,13 @@ impl Coordinations {
         times.map(|one| one.resend_at.min(one.deadline)).min()
     }
 
-    /// Writes that were acknowledged, and that a voter has not taken in time.
-    pub(super) fn overdue(&self) -> usize {
+    /// The slots of writes that were acknowledged, and that a voter has not
+    /// taken in time.
+    pub(super) fn overdue(&self) -> impl Iterator<Item = Slot> {
         let writes = self.active.values().filter(|one| {
             one.origin.is_none() && one.asked > 1 && matches!(one.state, State::Write(_))
         });
-        writes.count()
+        writes.map(|one| one.slot)
     }
 
     /// Remembers how a write of another node ended.
