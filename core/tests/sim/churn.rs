@@ -57,6 +57,8 @@ struct Run {
     /// A durable node that is away, and when it is back.
     away: Option<(usize, u64)>,
     away_next: u64,
+    /// When to look next who is parted from all others.
+    look_at: u64,
     joined: usize,
     gone: usize,
     checked: u64,
@@ -116,6 +118,7 @@ pub fn run(churn: &Churn) -> Result<Report, String> {
         thaws: BTreeMap::new(),
         away: None,
         away_next: 30 * SECOND,
+        look_at: 0,
         joined: 1,
         gone: 0,
         checked: 0,
@@ -192,6 +195,7 @@ impl Run {
             }
         }
         self.durable_fault(active);
+        self.note_parted();
         let pause = self.random.between(MS, 40 * MS);
         self.pass(pause, active)
     }
@@ -235,6 +239,21 @@ impl Run {
         for index in due.map(|(index, _)| *index).collect::<Vec<_>>() {
             self.thaws.remove(&index);
             self.world.thaw(index);
+        }
+    }
+
+    /// Whoever has no way to anybody is in no ring that others can see: its
+    /// relay was away, and it is not attached again. Then it has time anew to
+    /// find its place.
+    fn note_parted(&mut self) {
+        if self.look_at > self.world.now {
+            return;
+        }
+        self.look_at = self.world.now + 200 * MS;
+        for index in 0..self.world.processes.len() {
+            if !self.world.has_way(index) {
+                self.world.processes[index].placed_at = None;
+            }
         }
     }
 

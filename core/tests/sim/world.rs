@@ -63,7 +63,8 @@ pub struct Process {
     /// Counts starts: what was under way for an earlier one is dropped.
     start: u64,
     wake_at: Option<u64>,
-    /// When it met another member first, since it started or was frozen.
+    /// When it met another member first, since it started, was frozen or had no
+    /// way to anybody.
     pub placed_at: Option<u64>,
     clock_skew_ms: i64,
 }
@@ -497,7 +498,10 @@ impl World {
             return;
         };
         let places = (from.process(), to.process());
-        if self.random.chance(self.weather.loss) || self.cut.contains(&places) {
+        // A relay's own member and its hub talk within one process.
+        let inside = places.0 == places.1;
+        let lost = self.random.chance(self.weather.loss) && !inside;
+        if lost || self.cut.contains(&places) {
             return;
         }
         let copies = 1 + u64::from(self.random.chance(self.weather.repeats));

@@ -27,8 +27,8 @@ pub fn check_list(world: &mut World, index: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// How long one that started, or was frozen, may take to find its place, since
-/// it met the first other member.
+/// How long one that started, was frozen or was parted from all others may take
+/// to find its place, since it met the first other member.
 const PLACE: u64 = 10 * SECOND;
 
 /// The whole ring, but for those who look for their place in it.

@@ -1,6 +1,7 @@
 //! The relays of the simulated network.
 
 use roundelay_core::hub::{ConnectionId, Hub, HubOutput};
+use roundelay_core::status::{RelayState, RelayStatus};
 use roundelay_core::{Input, Instant, LinkId};
 
 use super::{End, Happening, SECOND, World};
@@ -16,6 +17,22 @@ fn relay_of(url: &str) -> usize {
 }
 
 impl World {
+    /// Whether a process has a way to any other: by a relay that it is attached
+    /// to, or by a direct link. A relay has to be attached to all of its own:
+    /// without it those at home at either are parted.
+    pub fn has_way(&self, index: usize) -> bool {
+        let node = self.processes[index].node.as_ref();
+        let relays = || node.map(|node| node.status().relays).unwrap_or_default();
+        let attached = |relay: RelayStatus| relay.state == RelayState::Attached;
+        if index < self.relay_count {
+            return relays().into_iter().all(attached);
+        }
+        let own = End::Node(index, LinkId(0))..End::Node(index + 1, LinkId(0));
+        let mut wires = self.wires.range(own);
+        let direct = wires.any(|(_, other)| matches!(other, End::Node(..)));
+        direct || relays().into_iter().any(attached)
+    }
+
     /// Something happens at a relay, if it runs.
     pub(super) fn at_hub(&mut self, relay: usize, happen: impl FnOnce(&mut Hub, Instant)) {
         let now = Instant::from_micros(self.now);
