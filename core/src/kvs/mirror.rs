@@ -77,6 +77,16 @@ impl CopyCounts {
         sent.count
     }
 
+    /// A peer answered. Its answer may be to a count that was forgotten when it
+    /// was held for dead: that one lies anywhere, perhaps beyond what was sent
+    /// since, and nothing would ever be told again.
+    fn leveled(&mut self, peer: &NodeId, count: u64) {
+        let sent = self.sent.get_mut(peer);
+        if let Some(sent) = sent.filter(|sent| count <= sent.count) {
+            sent.level = sent.level.max(count);
+        }
+    }
+
     /// A copy came: once more, next, or after one that is missing.
     fn came(&mut self, peer: NodeId, count: u64) {
         let received = self.received.entry(peer).or_default();
@@ -143,9 +153,7 @@ impl Kvs {
                 self.send(from, Lane::Repair, message);
             }
             MirrorMessage::Level { count } => {
-                if let Some(sent) = self.copy_counts.sent.get_mut(&from) {
-                    sent.level = sent.level.max(count);
-                }
+                self.copy_counts.leveled(&from, count);
             }
         }
     }
@@ -173,5 +181,26 @@ impl Kvs {
             let message = Message::Mirror(MirrorMessage::Sent { count });
             self.send(peer, Lane::Repair, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_forgotten_count_ends_no_telling() {
+        let peer = NodeId::from_bytes([7; 32]);
+        let mut rng = Rng::from_seed([5; 32]);
+        let mut counts = CopyCounts::default();
+        let mut is_level = |late: fn(u64) -> u64| {
+            counts.on_gone(&peer);
+            let count = counts.next(peer, &mut rng, Instant::default());
+            counts.leveled(&peer, late(count));
+            counts.sent[&peer].level >= count
+        };
+        assert!(!is_level(|count| count + 1), "greater by chance");
+        assert!(!is_level(|count| count - 1));
+        assert!(is_level(|count| count));
     }
 }
