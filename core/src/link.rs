@@ -115,6 +115,8 @@ pub(crate) struct Links {
     watched: BTreeSet<NodeId>,
     /// Peers whose silence is in question, until they are heard or given up.
     doubted: BTreeSet<NodeId>,
+    /// When this node was found to have been frozen last.
+    late_at: Option<Instant>,
     link_count: u64,
     pub(crate) outputs: VecDeque<Output>,
     events: VecDeque<LinkEvent>,
@@ -132,6 +134,7 @@ impl Links {
             lanes: BTreeMap::new(),
             watched: BTreeSet::new(),
             doubted: BTreeSet::new(),
+            late_at: None,
             link_count: 0,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -252,6 +255,7 @@ impl Links {
     /// This node was frozen: nobody was silent for as long as it seems.
     pub(crate) fn on_late(&mut self, now: Instant) {
         self.hurry(now);
+        self.late_at = Some(now);
         for peer in self.peers.values_mut() {
             peer.forgive(now);
         }
@@ -408,7 +412,7 @@ impl Links {
                     for peer in self.circuits.close_via(link) {
                         // One that is in doubt already lost its last way.
                         let cause = match self.doubted.contains(&peer) {
-                            true => DownCause::Closed,
+                            true => self.cause(now),
                             false => DownCause::Lost,
                         };
                         self.settle_down(&peer, cause);

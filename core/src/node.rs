@@ -382,6 +382,8 @@ impl Node {
                 let gone = cause != DownCause::Lost && !heard;
                 if gone {
                     self.ring.on_gone(&peer, epoch, now.mono);
+                } else {
+                    self.ring.on_way_lost(now.mono);
                 }
                 self.on_way_changed(&peer, now);
             }

@@ -262,6 +262,13 @@ impl Ring {
         self.find_again(peer);
     }
 
+    /// A way to a member was lost. That says nothing of the member, which may
+    /// have given this node up: it shows soon that it lives.
+    pub(crate) fn on_way_lost(&mut self, now: Instant) {
+        self.period = PERIOD_MIN;
+        self.stabilize_at = self.stabilize_at.min(now + PERIOD_MIN);
+    }
+
     /// This node was frozen: whom it asked and suspected has time anew.
     pub(crate) fn on_late(&mut self, now: Instant) {
         self.members.on_late(now);

@@ -1,5 +1,7 @@
 //! What comes in by the driver's links.
 
+use core::time::Duration;
+
 use super::arrival::{Arrival, Refused};
 use super::frame::Frame;
 use super::lanes::Lanes;
@@ -12,6 +14,11 @@ use crate::id::NodeId;
 use crate::identity::Record;
 use crate::status::LinkKind;
 use crate::time::{Instant, Now};
+
+/// How long after a freeze the ends of ways tell nothing of those at the other
+/// end, who gave this node up meanwhile. The last to notice that it has no way
+/// any more is ICE, after some 25 s.
+const AFTERMATH: Duration = Duration::from_secs(30);
 
 impl Links {
     pub(crate) fn on_up(&mut self, link: LinkId, now: Now) {
@@ -36,11 +43,19 @@ impl Links {
         } else if let Some(peer) = self.directs.on_down(&mut self.me, link, reason, now) {
             self.counters.add("direct_closed");
             self.events.push_back(LinkEvent::Changed);
-            self.settle_down(&peer, DownCause::Closed);
+            self.settle_down(&peer, self.cause(now));
             // A circuit may be open still, to a peer that was killed.
             self.doubt(peer);
         }
         self.pump(now);
+    }
+
+    /// What a way that closed tells of its other end.
+    pub(super) fn cause(&self, now: Instant) -> DownCause {
+        match self.late_at {
+            Some(at) if now.since(at) < AFTERMATH => DownCause::Lost,
+            _ => DownCause::Closed,
+        }
     }
 
     pub(crate) fn on_drained(&mut self, link: LinkId, lane: Lane, bytes: usize) {
@@ -131,7 +146,8 @@ impl Links {
                 }
                 self.settle_down(&from, DownCause::Closed);
             }
-            Arrival::Reset => self.settle_down(&from, DownCause::Closed),
+            // It answered: it has given this node up, or started again.
+            Arrival::Reset => self.settle_down(&from, DownCause::Lost),
             Arrival::Broken => {
                 self.counters.add(Refused::Forged.counter());
                 self.settle_down(&from, DownCause::Closed);

@@ -17,6 +17,8 @@ mod disk;
 mod fault;
 mod history;
 #[cfg(not(planted_bugs))]
+mod frozen;
+#[cfg(not(planted_bugs))]
 mod idle;
 #[cfg(not(planted_bugs))]
 mod mirrors;

@@ -18,7 +18,7 @@ const KEYS: usize = 16;
 
 /// Three durable nodes, the relay among them, and two pages, all linked
 /// directly.
-fn ring(seed: u64) -> World {
+pub fn ring(seed: u64) -> World {
     ring_of(seed, 3)
 }
 

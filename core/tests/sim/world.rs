@@ -1,6 +1,7 @@
 //! A discrete-event network of real nodes: latency, loss, repeats,
 //! reordering, closed and broken transports.
 
+mod frozen;
 mod hub;
 
 use std::cmp::Reverse;
@@ -358,24 +359,6 @@ impl World {
             }
         }
         self.now = until;
-    }
-
-    /// A process does nothing from now on, and is not dead.
-    pub fn freeze(&mut self, index: usize) {
-        self.log(|| format!("freeze p{index}"));
-        self.frozen.entry(index).or_default();
-    }
-
-    pub fn is_frozen(&self, index: usize) -> bool {
-        self.frozen.contains_key(&index)
-    }
-
-    /// It goes on, and finds all that has happened.
-    pub fn thaw(&mut self, index: usize) {
-        self.processes[index].placed_at = None;
-        for what in self.frozen.remove(&index).into_iter().flatten() {
-            self.queue(0, what);
-        }
     }
 
     fn happen(&mut self, what: Happening) -> Vec<(usize, Event)> {
