@@ -7,10 +7,16 @@ mod hostile;
 
 #[path = "browser/bad_input.rs"]
 mod bad_input;
+#[path = "browser/callers.rs"]
+mod callers;
 #[path = "browser/faults.rs"]
 mod faults;
 #[path = "browser/figures.rs"]
 mod figures;
+#[path = "browser/freezing.rs"]
+mod freezing;
+#[path = "browser/frozen.rs"]
+mod frozen;
 #[path = "browser/pages_alone.rs"]
 mod pages_alone;
 #[path = "browser/soak.rs"]

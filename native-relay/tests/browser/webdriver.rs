@@ -188,6 +188,11 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
         tab
     }
+
+    /// The process that started all others of this browser.
+    pub(crate) fn process(&self) -> u32 {
+        self.driver.child.id()
+    }
 }
 
 impl Drop for Browser {
@@ -233,6 +238,13 @@ impl Tab<'_> {
             Some(error) => Err(error.to_owned()),
             None => Ok(result["returned"].take()),
         }
+    }
+
+    /// A command of Chromium's own protocol.
+    pub(crate) fn command(&self, name: &str, params: &Value) {
+        self.switch();
+        let command = json!({ "cmd": name, "params": params });
+        self.browser.post("/goog/cdp/execute", &command);
     }
 
     /// Keeps a picture of the page for those who want to see it.
