@@ -9,6 +9,8 @@
 
 mod committer;
 mod disk;
+mod medium;
+mod open;
 mod overlay;
 
 use std::io;

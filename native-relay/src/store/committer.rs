@@ -7,7 +7,8 @@ use redb::Database;
 use roundelay_core::store::StoreError;
 use tokio::sync::mpsc as channel;
 
-use super::disk::{Medium, Panicked, RECORDS, Snapshot, guard, snapshot_of};
+use super::disk::{Panicked, RECORDS, Snapshot, guard, snapshot_of};
+use super::medium::Medium;
 use super::overlay::SharedWrites;
 
 /// A group takes no further commit beyond this many bytes, so that the first
@@ -43,41 +44,45 @@ pub(super) struct Finished {
 
 /// Owns the database.
 pub(super) struct Committer {
-    medium: Box<dyn Medium>,
     /// `None` after a failure, until it could be opened again.
     database: Option<Database>,
-    finished: channel::Sender<Finished>,
+    /// Last, since it holds the directory until the database is closed.
+    medium: Box<dyn Medium>,
 }
 
 impl Committer {
-    pub(super) fn new(
-        medium: Box<dyn Medium>,
-        database: Database,
-        finished: channel::Sender<Finished>,
-    ) -> Self {
+    pub(super) fn new(medium: Box<dyn Medium>, database: Database) -> Self {
         Self {
             medium,
             database: Some(database),
-            finished,
         }
     }
 
     /// Carries out orders until there is no one left to give them.
-    pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        while let Ok(first) = orders.recv() {
-            let mut bytes = first.bytes;
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES_MAX
-                && let Ok(order) = orders.try_recv()
-            {
-                bytes += order.bytes;
-                group.push(order);
-            }
-            let finished = self.on_group(&group, bytes);
+    pub(super) fn run(
+        mut self,
+        orders: &mpsc::Receiver<Order>,
+        finished: &channel::Sender<Finished>,
+    ) {
+        while let Some(group) = self.step(orders) {
             // While the node shuts down nobody listens; the rest is written
             // all the same.
-            let _ = self.finished.blocking_send(finished);
+            let _ = finished.blocking_send(group);
         }
+    }
+
+    /// Waits for an order, and carries it out with those that wait behind it.
+    pub(super) fn step(&mut self, orders: &mpsc::Receiver<Order>) -> Option<Finished> {
+        let first = orders.recv().ok()?;
+        let mut bytes = first.bytes;
+        let mut group = vec![first];
+        while bytes < GROUP_BYTES_MAX
+            && let Ok(order) = orders.try_recv()
+        {
+            bytes += order.bytes;
+            group.push(order);
+        }
+        Some(self.on_group(&group, bytes))
     }
 
     fn on_group(&mut self, group: &[Order], bytes: usize) -> Finished {

@@ -1,45 +1,29 @@
 //! Storage on disk: one redb file, read through snapshots.
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use redb::{
-    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
 use roundelay_core::store::{Read, StoreError, StoreOp, Stored};
 use tokio::sync::mpsc as channel;
 
-use super::committer::{Committer, Finished, Order};
+use super::committer::{Finished, Order};
+use super::medium::{File, Medium};
+use super::open::Opened;
 use super::overlay::{Merge, Overlay, bytes_of, scan};
-use super::{COMMIT_BYTES_MAX, Completed, FILE_NAME, FORMAT_VERSION, OpenError};
+use super::{COMMIT_BYTES_MAX, Completed, OpenError};
 
 /// What core keeps.
 pub(super) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
-
-/// What this module keeps for itself: `format` and `epoch`.
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
-
-/// redb's page cache grows to this many bytes.
-const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// Finished groups that wait for the driver before the committer waits too.
 const FINISHED_QUEUE_LEN: usize = 16;
 
 /// The records as of a finished transaction.
 pub(super) type Snapshot = ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-/// The file system, as far as a committer needs it; tests make it fail.
-pub(super) trait Medium: Send {
-    /// Opens the file, repairing it when it was not closed well.
-    fn open(&self) -> Result<Database, DatabaseError>;
-
-    /// Bytes that are free for the file to grow.
-    fn free_bytes(&self) -> io::Result<u64>;
-}
 
 /// An open data directory. Dropping it waits for the commits in flight.
 #[derive(Debug)]
@@ -58,15 +42,8 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn open(dir: &Path, unix_ms: u64) -> Result<Self, OpenError> {
-        let unusable = |source| OpenError::Unusable {
-            dir: dir.to_owned(),
-            source,
-        };
-        std::fs::create_dir_all(dir).map_err(unusable)?;
-        let file = dir.join(FILE_NAME);
-        let disk = Self::open_medium(Box::new(File(file)), dir, unix_ms)?;
-        crate::identity::sync_dir(dir).map_err(unusable)?;
-        Ok(disk)
+        let medium = File::in_dir(dir)?;
+        Self::open_medium(Box::new(medium), dir, unix_ms)
     }
 
     pub(super) fn open_medium(
@@ -74,24 +51,16 @@ impl Disk {
         dir: &Path,
         unix_ms: u64,
     ) -> Result<Self, OpenError> {
-        let opened = guard(|| {
-            let database = medium.open().map_err(|error| explain(error, dir))?;
-            let epoch = start(&database, dir, unix_ms)?;
-            let snapshot = snapshot_of(&database).map_err(|error| explain(error, dir))?;
-            Ok((database, epoch, snapshot))
-        });
-        let (database, epoch, snapshot) = opened.unwrap_or_else(|Panicked| {
-            Err(OpenError::Damaged {
-                file: dir.join(FILE_NAME),
-                detail: Panicked.to_string(),
-            })
-        })?;
+        let Opened {
+            committer,
+            epoch,
+            snapshot,
+        } = Opened::open(medium, dir, unix_ms)?;
         let (orders, queue) = mpsc::channel();
         let (done, finished) = channel::channel(FINISHED_QUEUE_LEN);
-        let committer = Committer::new(medium, database, done);
         let committer = std::thread::Builder::new()
             .name("committer".into())
-            .spawn(move || committer.run(&queue))
+            .spawn(move || committer.run(&queue, &done))
             .map_err(|source| OpenError::Unusable {
                 dir: dir.to_owned(),
                 source,
@@ -246,76 +215,7 @@ pub(super) fn snapshot_of(database: &Database) -> Result<Snapshot, redb::Error> 
     Ok(database.begin_read()?.open_table(RECORDS)?)
 }
 
-/// Checks the format, or writes it to an empty file, and counts the epoch up.
-fn start(database: &Database, dir: &Path, unix_ms: u64) -> Result<u64, OpenError> {
-    let started = || -> Result<Result<u64, u64>, redb::Error> {
-        let transaction = database.begin_write()?;
-        let epoch = {
-            let mut meta = transaction.open_table(META)?;
-            let found = meta.get("format")?.map(|format| format.value());
-            if let Some(found) = found
-                && found != FORMAT_VERSION
-            {
-                return Ok(Err(found));
-            }
-            let last = meta.get("epoch")?.map_or(0, |epoch| epoch.value());
-            let epoch = unix_ms.max(last.saturating_add(1));
-            meta.insert("format", FORMAT_VERSION)?;
-            meta.insert("epoch", epoch)?;
-            transaction.open_table(RECORDS)?;
-            epoch
-        };
-        transaction.commit()?;
-        Ok(Ok(epoch))
-    };
-    started()
-        .map_err(|error| explain(error, dir))?
-        .map_err(|found| OpenError::Format {
-            file: dir.join(FILE_NAME),
-            found,
-        })
-}
-
-fn explain(error: impl Into<redb::Error>, dir: &Path) -> OpenError {
-    let (dir, file) = (dir.to_owned(), dir.join(FILE_NAME));
-    match error.into() {
-        redb::Error::DatabaseAlreadyOpen => OpenError::InUse { dir },
-        redb::Error::UpgradeRequired(found) => OpenError::Format {
-            file,
-            found: found.into(),
-        },
-        redb::Error::Io(source)
-            if !matches!(
-                source.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            OpenError::Unusable { dir, source }
-        }
-        other => OpenError::Damaged {
-            file,
-            detail: other.to_string(),
-        },
-    }
-}
-
 fn read_failed(error: &dyn std::error::Error) -> StoreError {
     tracing::error!(%error, "cannot read from storage");
     StoreError::Failed
-}
-
-/// The real file.
-struct File(PathBuf);
-
-impl Medium for File {
-    fn open(&self) -> Result<Database, DatabaseError> {
-        Database::builder()
-            .set_cache_size(CACHE_BYTES_MAX)
-            .create(&self.0)
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.0)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
 }

@@ -1,5 +1,8 @@
 //! Tests of storage as a whole, on both kinds.
 
+mod crash;
+mod power;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -7,7 +10,7 @@ use redb::{Database, DatabaseError, StorageBackend, backends::FileBackend};
 use roundelay_core::store::{Read, Write};
 
 use super::committer::RESERVE_BYTES;
-use super::disk::Medium;
+use super::medium::{File, Medium};
 use super::*;
 
 fn put(key: &str, value: &str) -> Write {
@@ -121,6 +124,14 @@ async fn reopening_keeps_everything_and_counts_the_epoch_up() {
 }
 
 #[test]
+fn what_a_power_loss_left_of_a_new_file_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("roundelay.redb.new"), [0; 73_728]).unwrap();
+    drop(Storage::open(dir.path(), 1).unwrap());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn one_directory_is_for_one_process() {
     let dir = tempfile::tempdir().unwrap();
     let first = Storage::open(dir.path(), 1).unwrap();
@@ -167,7 +178,12 @@ fn another_format_is_refused() {
 async fn a_damaged_file_is_refused_without_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE_NAME);
-    for bytes in [&b"no database at all"[..], &[0x5a; 100_000], &[0; 5000]] {
+    for bytes in [
+        &b"no database at all"[..],
+        &[0x5a; 100_000],
+        &[0; 5000],
+        b"",
+    ] {
         std::fs::write(&file, bytes).unwrap();
         let error = Storage::open(dir.path(), 1).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
@@ -259,6 +275,7 @@ struct FaultyDisk {
 
 impl FaultyDisk {
     fn storage(self: &Arc<Self>, dir: &tempfile::TempDir) -> Storage {
+        drop(File::in_dir(dir.path()).unwrap());
         let medium = FaultyFile {
             path: dir.path().join(FILE_NAME),
             disk: Arc::clone(self),
@@ -279,8 +296,6 @@ impl Medium for FaultyFile {
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(false)
             .open(&self.path)?;
         let backend = FaultyBackend {
             file: FileBackend::new(file)?,
