@@ -70,7 +70,7 @@ use crate::counter::Counters;
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::rng::Rng;
-use crate::status::{Class, Location, StoreStatus};
+use crate::status::{Class, Location, StoreState, StoreStatus};
 use crate::store::StoreOp;
 use crate::time::{Instant, Now};
 
@@ -284,6 +284,7 @@ impl Kvs {
             bytes: self.index.bytes(),
             under_replicated: self.under_replicated(),
             degraded: self.degraded(),
+            state: StoreState::default(),
         }
     }
 

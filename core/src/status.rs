@@ -127,6 +127,21 @@ pub struct StoreStatus {
     pub under_replicated: u64,
     /// Slots served by one voter of two.
     pub degraded: u64,
+    /// Whether this node's storage takes writes. Its driver knows.
+    pub state: StoreState,
+}
+
+/// Whether a node's storage takes writes; what it holds is read all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreState {
+    /// It does.
+    #[default]
+    Ok,
+    /// It refuses them: there is no room.
+    Full,
+    /// It refuses them: its medium fails.
+    Failing,
 }
 
 /// The ring as a node knows it: `GET /v1/ring` and `peer.ring()`.

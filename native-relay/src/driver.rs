@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use roundelay_core::kvs::{Reply, RequestId};
-use roundelay_core::status::Status;
+use roundelay_core::status::{Status, StoreState};
+use roundelay_core::store::StoreError;
 use roundelay_core::{Dial, Event, Input, Node, Output};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +24,7 @@ use crate::clock::{Clock, Moment};
 use crate::handle::Command;
 use crate::link::direct::{DirectEvent, DirectLinks};
 use crate::signalling::{OwnRelay, Signalling};
-use crate::store::{Completed, Storage};
+use crate::store::{Completed, Health, Storage};
 
 /// Commands, and messages of relays, that are taken in before core is asked
 /// what follows: enough to share one datagram or one sync, and few enough
@@ -265,9 +266,16 @@ impl Driver {
         }
     }
 
-    /// The node's status, with what only its links can count.
+    /// The node's status, with what only its storage and links can tell.
     fn status(&self) -> Status {
         let mut status = self.node.status();
+        let Health { refusing, refused } = self.storage.health();
+        status.store.state = match refusing {
+            None => StoreState::Ok,
+            Some(StoreError::Full) => StoreState::Full,
+            Some(StoreError::Failed) => StoreState::Failing,
+        };
+        status.counters.insert("commits_refused", refused);
         if let Some(direct) = &self.direct {
             let counters = direct.counters();
             status.counters.extend([

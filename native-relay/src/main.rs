@@ -59,6 +59,12 @@ fn node(config: NodeConfig) -> Exit {
 }
 
 fn run(serving: impl Future<Output = Result<(), RunError>>) -> Exit {
+    let serving = async {
+        // A file that may not grow is to refuse a write, not to end the process.
+        let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _kept = signal(too_large)?;
+        serving.await
+    };
     // One thread: nearly all work is that of one task, and a hand-over to
     // another thread and back costs a request more than it can win there.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -12,6 +12,7 @@ mod disk;
 mod medium;
 mod open;
 mod overlay;
+mod spill;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,15 @@ pub struct Completed {
     pub token: u64,
     /// What storage says.
     pub result: Result<Stored, StoreError>,
+}
+
+/// Whether storage takes commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why it refuses them, if it does; it looks for room again every second.
+    pub refusing: Option<StoreError>,
+    /// How many it refused since it was opened.
+    pub refused: u64,
 }
 
 /// Why a data directory cannot be used. The words say what to do.
@@ -130,6 +140,15 @@ impl Storage {
         match &self.kind {
             Kind::Memory { epoch, .. } => *epoch,
             Kind::Disk(disk) => disk.epoch(),
+        }
+    }
+
+    /// Whether it takes commits.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match &self.kind {
+            Kind::Memory { .. } => Health::default(),
+            Kind::Disk(disk) => disk.health(),
         }
     }
 

@@ -86,6 +86,8 @@ export interface StoreStatus {
   bytes: number;
   under_replicated: number;
   degraded: number;
+  /** Whether the node's storage takes writes. */
+  state: "ok" | "full" | "failing";
 }
 
 /** Messages over all links each second, on an average of the last minute. */

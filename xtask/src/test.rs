@@ -111,6 +111,8 @@ const SUITES: &[Suite] = &[
             "--test",
             "direct_link",
             "--test",
+            "full_disk",
+            "--test",
             "http_api",
         ]]),
         env: &[],

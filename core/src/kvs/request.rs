@@ -141,7 +141,9 @@ impl fmt::Display for RequestError {
                 "no answer in time: the write may or may not have been applied; read the key",
             ),
             Self::TooLarge => f.write_str("not applied: a value holds at most 1 MiB"),
-            Self::Full => f.write_str("not applied: a voter's storage is full"),
+            Self::Full => f.write_str(
+                "not applied: the disk of one of the key's voters is full or fails (its log and status say which); make room there, or delete keys",
+            ),
             Self::Busy => f.write_str("not applied: too many requests are under way; try later"),
             Self::NotJoined => f.write_str("not applied: this node is in no ring yet"),
             Self::ConditionFailed { current: None } => {

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use roundelay_core::status::{LinkKind, Status};
+use roundelay_core::status::{LinkKind, Status, StoreState};
 
 use super::State;
 use super::error::{Counters, answer};
@@ -53,6 +53,11 @@ fn text(status: &Status, counters: Option<&Counters>) -> String {
             "store_degraded",
             "Slots served by one voter of two.",
             store.degraded,
+        ),
+        (
+            "store_takes_writes",
+            "Whether the node's storage takes writes; 0 where its disk is full or fails.",
+            (store.state == StoreState::Ok).into(),
         ),
     ] {
         page.metric(name, "gauge", help, plain(value));

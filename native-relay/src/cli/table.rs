@@ -54,6 +54,12 @@ pub(super) fn status(status: &Value) -> String {
             text(&store["degraded"]),
         ),
     ));
+    let words = match store["state"].as_str() {
+        Some("full") => Some("its disk is full: writes are refused until there is room"),
+        Some("failing") => Some("its disk fails: writes are refused; its log says why"),
+        _ => None,
+    };
+    lines.extend(words.map(|words| ("", words.to_owned())));
     lines.push(("rate", rate(&status["rate"])));
     let mut out = String::new();
     for (name, value) in lines {
@@ -166,7 +172,8 @@ mod tests {
             "links": [{ "peer": "bbbb", "kind": "relay", "rtt_ms": null, "bytes_in": 20480,
                         "bytes_out": 3 }],
             "relays": [],
-            "store": { "records": 2, "bytes": 300, "under_replicated": 0, "degraded": 1 },
+            "store": { "records": 2, "bytes": 300, "under_replicated": 0, "degraded": 1,
+                       "state": "full" },
             "rate": { "frames_in": 0.75, "bytes_in": 7.4, "frames_out": 1.5, "bytes_out": 12.0 },
         });
         let expected = "\
@@ -180,6 +187,7 @@ successor    bbbb
 relay        -
 link         bbbb  relay           -  in   20.0 KiB  out        3 B
 store        2 records, 300 B; 0 under-replicated; 1 slots degraded
+             its disk is full: writes are refused until there is room
 rate         in 0.8 messages/s, 7 B/s; out 1.5 messages/s, 12 B/s (last minute)
 ";
         assert_eq!(super::status(&status), expected);

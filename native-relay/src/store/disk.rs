@@ -14,7 +14,7 @@ use super::committer::{Finished, Order};
 use super::medium::{File, Medium};
 use super::open::Opened;
 use super::overlay::{Merge, Overlay, bytes_of, scan};
-use super::{COMMIT_BYTES_MAX, Completed, OpenError};
+use super::{COMMIT_BYTES_MAX, Completed, Health, OpenError};
 
 /// What core keeps.
 pub(super) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
@@ -29,11 +29,12 @@ pub(super) type Snapshot = ReadOnlyTable<&'static [u8], &'static [u8]>;
 #[derive(Debug)]
 pub(super) struct Disk {
     epoch: u64,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     overlay: Overlay,
     /// Of the commits in the overlay, in order.
     tokens: VecDeque<u64>,
     ready: VecDeque<Completed>,
+    health: Health,
     finished: channel::Receiver<Finished>,
     /// `None` only while dropping.
     orders: Option<mpsc::Sender<Order>>,
@@ -71,6 +72,7 @@ impl Disk {
             overlay: Overlay::default(),
             tokens: VecDeque::new(),
             ready: VecDeque::new(),
+            health: Health::default(),
             finished,
             orders: Some(orders),
             committer: Some(committer),
@@ -79,6 +81,10 @@ impl Disk {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -128,6 +134,7 @@ impl Disk {
                     commits: self.tokens.len(),
                     result: Err(StoreError::Failed),
                     snapshot: None,
+                    refusing: Some(StoreError::Failed),
                 }),
             }
         }
@@ -147,6 +154,10 @@ impl Disk {
     fn on_finished(&mut self, finished: Finished) {
         if let Some(snapshot) = finished.snapshot {
             self.snapshot = snapshot;
+        }
+        self.health.refusing = finished.refusing;
+        if finished.result.is_err() {
+            self.health.refused += finished.commits as u64;
         }
         for token in self.tokens.drain(..finished.commits) {
             self.overlay.pop();

@@ -1,10 +1,12 @@
 //! The file system, as far as storage needs it.
 
-use std::fs::TryLockError;
+use std::fmt::Debug;
+use std::fs::{OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError};
+use redb::backends::FileBackend;
+use redb::{Database, StorageBackend};
 
 use super::open::{explain, initialise};
 use super::{FILE_NAME, OpenError};
@@ -14,12 +16,17 @@ use crate::identity::sync_dir;
 const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// Where the file lies; tests make it fail.
-pub(super) trait Medium: Send {
-    /// Opens the file, repairing it when it was not closed well.
-    fn open(&self) -> Result<Database, DatabaseError>;
+pub(super) trait Medium: Debug + Send {
+    /// The file.
+    fn file(&self) -> io::Result<Box<dyn StorageBackend>>;
 
     /// Bytes that are free for the file to grow.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// How many bytes of the file redb may keep in memory.
+    fn cache_bytes(&self) -> usize {
+        CACHE_BYTES_MAX
+    }
 }
 
 /// The real file.
@@ -64,10 +71,10 @@ impl File {
 }
 
 impl Medium for File {
-    fn open(&self) -> Result<Database, DatabaseError> {
-        Database::builder()
-            .set_cache_size(CACHE_BYTES_MAX)
-            .open(&self.path)
+    fn file(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let file = FileBackend::new(file).map_err(io::Error::other)?;
+        Ok(Box::new(file))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::committer::Committer;
+use super::committer::{Committer, is_full};
 use super::disk::{Panicked, RECORDS, Snapshot, guard, snapshot_of};
 use super::medium::Medium;
+use super::spill::Spill;
 use super::{FILE_NAME, FORMAT_VERSION, OpenError};
 
 /// What this module keeps for itself: `format` and `epoch`.
@@ -17,20 +19,27 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 pub(super) struct Opened {
     pub(super) committer: Committer,
     pub(super) epoch: u64,
-    pub(super) snapshot: Snapshot,
+    pub(super) snapshot: Arc<Snapshot>,
 }
 
 impl Opened {
+    /// Opens the file, and counts its epoch up. Nothing is written to it
+    /// before it is known to be right.
     pub(super) fn open(
         medium: Box<dyn Medium>,
         dir: &Path,
         unix_ms: u64,
     ) -> Result<Self, OpenError> {
+        let file = medium.file().map_err(|error| explain(error, dir))?;
+        let spill = Spill::holding(file);
         let opened = guard(|| {
-            let database = medium.open().map_err(|error| explain(error, dir))?;
+            let mut builder = Database::builder();
+            builder.set_cache_size(medium.cache_bytes());
+            let database = builder.create_with_backend(spill.clone());
+            let database = database.map_err(|error| explain(error, dir))?;
             let epoch = start(&database, dir, unix_ms)?;
             let snapshot = snapshot_of(&database).map_err(|error| explain(error, dir))?;
-            Ok((database, epoch, snapshot))
+            Ok((database, epoch, Arc::new(snapshot)))
         });
         let (database, epoch, snapshot) = opened.unwrap_or_else(|Panicked| {
             Err(OpenError::Damaged {
@@ -38,8 +47,13 @@ impl Opened {
                 detail: Panicked.to_string(),
             })
         })?;
+        match spill.pour() {
+            Err(error) if !is_full(&error) => return Err(explain(error, dir)),
+            // The records are there to be read: writes wait for room.
+            _ => {}
+        }
         Ok(Self {
-            committer: Committer::new(medium, database),
+            committer: Committer::new(medium, spill, database, Arc::clone(&snapshot)),
             epoch,
             snapshot,
         })

@@ -1,16 +1,12 @@
 //! Tests of storage as a whole, on both kinds.
 
 mod crash;
+mod full;
 mod power;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use redb::{Database, DatabaseError, StorageBackend, backends::FileBackend};
+use redb::Database;
 use roundelay_core::store::{Read, Write};
 
-use super::committer::RESERVE_BYTES;
-use super::medium::{File, Medium};
 use super::*;
 
 fn put(key: &str, value: &str) -> Write {
@@ -216,40 +212,6 @@ async fn a_damaged_file_is_refused_without_a_panic() {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_commits_and_goes_on_reading() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FaultyDisk::default());
-    let mut storage = disk.storage(&dir);
-    storage.commit(vec![put("a", "1")]).await.unwrap();
-    disk.free_bytes.store(RESERVE_BYTES - 1, Ordering::Relaxed);
-    let refused = storage.commit(vec![put("a", "2")]).await;
-    assert_eq!(refused, Err(StoreError::Full));
-    assert_eq!(storage.get("a").as_deref(), Some("1"));
-    disk.free_bytes.store(u64::MAX, Ordering::Relaxed);
-    storage.commit(vec![put("a", "3")]).await.unwrap();
-    assert_eq!(storage.get("a").as_deref(), Some("3"));
-}
-
-#[tokio::test]
-async fn a_failed_write_changes_nothing_and_the_next_may_succeed() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FaultyDisk::default());
-    let mut storage = disk.storage(&dir);
-    storage.commit(vec![put("a", "1")]).await.unwrap();
-    disk.full.store(true, Ordering::Relaxed);
-    for _ in 0..3 {
-        let refused = storage.commit(vec![put("a", "2"), put("b", "2")]).await;
-        assert_eq!(refused, Err(StoreError::Full));
-    }
-    disk.full.store(false, Ordering::Relaxed);
-    storage.commit(vec![put("c", "3")]).await.unwrap();
-    assert_eq!(storage.scan("a", "z", 100), "a=1 c=3 ");
-    drop(storage);
-    let mut storage = disk.storage(&dir);
-    assert_eq!(storage.scan("a", "z", 100), "a=1 c=3 ");
-}
-
 #[test]
 fn there_is_no_room_beyond_the_cap() {
     let dir = tempfile::tempdir().unwrap();
@@ -263,82 +225,4 @@ fn there_is_no_room_beyond_the_cap() {
         std::thread::yield_now();
     }
     assert!(storage.has_room());
-}
-
-/// A disk that can be made to refuse writes.
-#[derive(Debug, Default)]
-struct FaultyDisk {
-    /// Zero means no end of room.
-    free_bytes: AtomicU64,
-    full: AtomicBool,
-}
-
-impl FaultyDisk {
-    fn storage(self: &Arc<Self>, dir: &tempfile::TempDir) -> Storage {
-        drop(File::in_dir(dir.path()).unwrap());
-        let medium = FaultyFile {
-            path: dir.path().join(FILE_NAME),
-            disk: Arc::clone(self),
-        };
-        let disk = Disk::open_medium(Box::new(medium), dir.path(), 1).unwrap();
-        let kind = Kind::Disk(Box::new(disk));
-        Storage { kind }
-    }
-}
-
-struct FaultyFile {
-    path: PathBuf,
-    disk: Arc<FaultyDisk>,
-}
-
-impl Medium for FaultyFile {
-    fn open(&self) -> Result<Database, DatabaseError> {
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&self.path)?;
-        let backend = FaultyBackend {
-            file: FileBackend::new(file)?,
-            disk: Arc::clone(&self.disk),
-        };
-        Database::builder().create_with_backend(backend)
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        match self.disk.free_bytes.load(Ordering::Relaxed) {
-            0 => Ok(u64::MAX),
-            free => Ok(free),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct FaultyBackend {
-    file: FileBackend,
-    disk: Arc<FaultyDisk>,
-}
-
-impl StorageBackend for FaultyBackend {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), io::Error> {
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        if self.disk.full.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write(offset, data)
-    }
 }

@@ -1,10 +1,12 @@
-//! A disk in memory whose power can be cut between any two operations.
+//! A disk in memory that fails as it is told: its power can be cut between any
+//! two operations, and it can refuse some.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
-use redb::{Database, DatabaseError, StorageBackend};
+use redb::{Database, StorageBackend};
 
 use super::super::medium::Medium;
 use super::super::open::initialise;
@@ -32,12 +34,36 @@ struct State {
     done: u64,
     /// Whether syncing is said, but not done.
     lies: bool,
+    /// Operations that are refused, and why.
+    refused: Range<u64>,
+    why: io::ErrorKind,
+    free_bytes: u64,
+}
+
+impl State {
+    fn change(&mut self, change: Change) {
+        change.carry_out(&mut self.cached);
+        self.unsynced.push(change);
+    }
 }
 
 #[derive(Debug)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     Len(usize),
+}
+
+impl Change {
+    fn carry_out(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Len(len) => bytes.resize(*len, 0),
+            Self::Write { offset, bytes: new } => {
+                let end = offset + new.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[*offset..end].copy_from_slice(new);
+            }
+        }
+    }
 }
 
 /// What becomes of a change that was not synced.
@@ -58,6 +84,9 @@ impl PowerDisk {
             left: operations,
             done: 0,
             lies: false,
+            refused: 0..0,
+            why: io::ErrorKind::Other,
+            free_bytes: u64::MAX,
         })))
     }
 
@@ -65,6 +94,23 @@ impl PowerDisk {
     pub(super) fn lying(self) -> Self {
         self.0.lock().unwrap().lies = true;
         self
+    }
+
+    /// Refuses operations, a while from now.
+    pub(super) fn refuse(&self, after: u64, count: u64, why: io::ErrorKind) {
+        let state = &mut *self.0.lock().unwrap();
+        let first = state.done + after;
+        (state.refused, state.why) = (first..first.saturating_add(count), why);
+    }
+
+    /// Whether it refused any of what it was told to.
+    pub(super) fn has_refused(&self) -> bool {
+        let state = self.0.lock().unwrap();
+        !state.refused.is_empty() && state.done > state.refused.start
+    }
+
+    pub(super) fn set_free_bytes(&self, bytes: u64) {
+        self.0.lock().unwrap().free_bytes = bytes;
     }
 
     fn left(&self) -> u64 {
@@ -82,7 +128,8 @@ impl PowerDisk {
             return Ok(());
         }
         let elsewhere = Self::new(Vec::new(), self.left());
-        let made = elsewhere.open().map_err(redb::Error::from);
+        let made = Database::builder().create_with_backend(elsewhere.clone());
+        let made = made.map_err(redb::Error::from);
         let made = made.and_then(initialise);
         let other = &*elsewhere.0.lock().unwrap();
         let state = &mut *self.0.lock().unwrap();
@@ -136,7 +183,11 @@ impl PowerDisk {
         if state.left == 0 {
             return Err(io::Error::other("no power"));
         }
+        let number = state.done;
         state.done += 1;
+        if state.refused.contains(&number) {
+            return Err(state.why.into());
+        }
         change(state);
         Ok(())
     }
@@ -160,14 +211,16 @@ fn tear(bytes: &mut [u8], offset: usize, new: &[u8], fate: Fate, rng: &mut Rng) 
 }
 
 impl Medium for PowerDisk {
-    fn open(&self) -> Result<Database, DatabaseError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        builder.create_with_backend(self.clone())
+    fn file(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn cache_bytes(&self) -> usize {
+        CACHE_BYTES
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.0.lock().unwrap().free_bytes)
     }
 }
 
@@ -186,26 +239,27 @@ impl StorageBackend for PowerDisk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = len as usize;
-        self.operate(|state| {
-            state.cached.resize(len, 0);
-            state.unsynced.push(Change::Len(len));
-        })
+        self.operate(|state| state.change(Change::Len(len)))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.operate(|state| {
+        let synced = self.operate(|state| {
             if !state.lies {
-                state.synced.clone_from(&state.cached);
-                state.unsynced.clear();
+                for change in state.unsynced.drain(..) {
+                    change.carry_out(&mut state.synced);
+                }
             }
-        })
+        });
+        if synced.is_err() && self.has_power() {
+            // As Linux does it: what could not be written is taken for clean,
+            // and the next sync says nothing of it.
+            self.0.lock().unwrap().unsynced.clear();
+        }
+        synced
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (offset, bytes) = (offset as usize, data.to_vec());
-        self.operate(|state| {
-            state.cached[offset..offset + bytes.len()].copy_from_slice(&bytes);
-            state.unsynced.push(Change::Write { offset, bytes });
-        })
+        self.operate(|state| state.change(Change::Write { offset, bytes }))
     }
 }
