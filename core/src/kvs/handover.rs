@@ -334,7 +334,7 @@ mod tests {
         let key = Key::new("a/0").unwrap();
         let slots = SlotSet::from_slots([key.slot()].into_iter());
         let value = Some(b"value".to_vec());
-        kvs.put(RequestId(1), key, value, Mode::Quorum, at(0));
+        kvs.put(RequestId(1), key, value, (Mode::Quorum, None), at(0));
         let (votes, _) = drain(&mut kvs, at(0));
         let [write, ..] = votes[..] else {
             panic!("nobody was asked");

@@ -397,6 +397,15 @@ impl Kvs {
                     self.exchange_views(from);
                 }
             }
+            // This node's own vote is always needed.
+            VoteError::Full if is_put && from == self.own => {
+                let error = if running.sent {
+                    RequestError::OutcomeUnknown
+                } else {
+                    RequestError::Full
+                };
+                self.end_register(&key, Outcome::Failed(error), now);
+            }
             VoteError::NotReady | VoteError::Full => {}
         }
     }

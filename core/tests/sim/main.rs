@@ -15,9 +15,9 @@ mod checker;
 mod churn;
 mod disk;
 mod fault;
-mod history;
 #[cfg(not(planted_bugs))]
 mod frozen;
+mod history;
 #[cfg(not(planted_bugs))]
 mod idle;
 #[cfg(not(planted_bugs))]
