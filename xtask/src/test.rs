@@ -107,6 +107,8 @@ const SUITES: &[Suite] = &[
             "--test",
             "cluster",
             "--test",
+            "counters",
+            "--test",
             "crash",
             "--test",
             "direct_link",
