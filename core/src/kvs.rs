@@ -29,6 +29,7 @@ mod plan;
 mod promise;
 mod pull;
 mod pulling;
+mod reading;
 mod register;
 mod request;
 mod retire;
@@ -38,6 +39,7 @@ mod storage;
 mod version;
 mod view;
 mod voter;
+mod waits;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;

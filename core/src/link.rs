@@ -195,12 +195,11 @@ impl Links {
         self.directs.link(peer).is_some() || self.circuits.has(peer) || self.can_open(peer, now)
     }
 
-    /// Round-trip time-out of a peer, for those who wait for its answers.
-    pub(crate) fn timeout(&self, peer: &NodeId) -> Duration {
-        self.peers.get(peer).map_or_else(
-            || crate::rtt::Rtt::default().timeout(),
-            |peer| peer.rtt.timeout(),
-        )
+    /// Round-trip time-out of a peer, for those who wait for its answers; once
+    /// measured.
+    pub(crate) fn timeout(&self, peer: &NodeId) -> Option<Duration> {
+        let rtt = &self.peers.get(peer)?.rtt;
+        rtt.smoothed().map(|_| rtt.timeout())
     }
 
     /// Chooses the peers that are to have direct links, the most wanted first.

@@ -543,7 +543,9 @@ impl Node {
                 if self.ring.id().map(|id| id.tag()) != Some(ring) {
                     return self.counters.add("message_other_ring");
                 }
-                self.kvs.set_timeout(&from, self.links.timeout(&from));
+                if let Some(timeout) = self.links.timeout(&from) {
+                    self.kvs.set_timeout(&from, timeout);
+                }
                 self.kvs.on_message(from, message, now);
             }
             Message::Signal(bytes) => self.links.on_signal(&bytes, now),

@@ -24,10 +24,17 @@ struct Measured {
 impl Rtt {
     /// Takes in one measurement.
     pub(crate) fn measure(&mut self, sample: Duration) {
+        self.measure_among(sample, &Self::default());
+    }
+
+    /// The same, of one among many: until more is known, its times vary as
+    /// those of all do.
+    pub(crate) fn measure_among(&mut self, sample: Duration, all: &Self) {
+        let half = sample / 2;
         self.measured = Some(match self.measured {
             None => Measured {
                 smoothed: sample,
-                variation: sample / 2,
+                variation: all.measured.map_or(half, |all| all.variation.min(half)),
             },
             // A path that became twice as fast is another path, or was first
             // measured while both ends were busy: believed at once.
@@ -45,6 +52,14 @@ impl Rtt {
     /// The smoothed round-trip time, once measured.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.measured.map(|measured| measured.smoothed)
+    }
+
+    /// How long an answer takes, with so many times its variation; once
+    /// measured.
+    pub(crate) fn patience(&self, variations: u32) -> Option<Duration> {
+        let measured = self.measured?;
+        let patience = measured.smoothed + measured.variation * variations;
+        Some(patience.clamp(TIMEOUT_MIN, TIMEOUT_MAX))
     }
 
     /// How long to wait for an answer before asking again.

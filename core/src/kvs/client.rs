@@ -14,6 +14,7 @@ use super::key::VALUE_LEN_MAX;
 use super::message::{Message, Op, Outcome};
 use super::request::{Mode, Reply, RequestError, RequestId};
 use super::version::Version;
+use super::waits::{Asked, Question};
 use super::{Kvs, KvsAction};
 use crate::event::Lane;
 use crate::id::NodeId;
@@ -32,6 +33,8 @@ const STAMP_MAX: Duration = Duration::from_millis(256);
 /// How long a request waits for a voter while all are away: a node that has
 /// just started, or was frozen, finds them a moment later.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the time until the next question is doubled.
+const DOUBLED_MAX: u32 = 2;
 /// How long to wait when no voter is ready.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -47,8 +50,11 @@ struct Request {
     op: Op,
     /// The id of the message, the same for every try at one coordinator.
     message: u64,
+    /// The coordinator that was asked last.
     target: Option<NodeId>,
-    /// Coordinators that did not answer.
+    /// All that were asked and have not answered: of a read any answer will do.
+    asked: Asked,
+    /// Coordinators that could not.
     tried: BTreeSet<NodeId>,
     /// Whether some coordinator may have applied it.
     perhaps: bool,
@@ -60,6 +66,18 @@ struct Request {
     /// Until when it waits for voters that are away.
     patient_until: Instant,
     deadline: Instant,
+}
+
+impl Request {
+    const fn question(&self) -> Question {
+        match (&self.op, self.op.mode()) {
+            (Op::Get { .. }, Mode::One) => Question::GetOne,
+            (Op::Get { .. }, Mode::Quorum) => Question::Get,
+            (Op::Put { .. }, Mode::One) => Question::PutOne,
+            (Op::Put { .. }, Mode::Quorum) => Question::Put,
+            (_, Mode::Linearizable) => Question::Linearizable,
+        }
+    }
 }
 
 impl Clients {
@@ -102,6 +120,7 @@ impl Kvs {
             op,
             message,
             target: None,
+            asked: Asked::default(),
             tried: BTreeSet::new(),
             perhaps: false,
             outrun: 0,
@@ -120,7 +139,7 @@ impl Kvs {
         let Some(request) = self.clients.requests.get(&id) else {
             return;
         };
-        let (op, message) = (request.op.clone(), request.message);
+        let op = request.op.clone();
         let slot = op.key().slot();
         if self.views.serving(slot).is_some() {
             return self.coordinate_own(id, op, now);
@@ -149,10 +168,22 @@ impl Kvs {
         let Some(target) = next.copied() else {
             return self.no_voter(id, now);
         };
-        request.target = Some(target);
         request.in_hand = true;
-        request.retry_at = now.mono + self.peers.timeout(&target);
-        self.send(target, Lane::Kv, Message::Ask { id: message, op });
+        self.ask(id, target, now);
+    }
+
+    /// Asks a coordinator, the same one again perhaps: it knows the message.
+    fn ask(&mut self, id: RequestId, target: NodeId, now: Now) {
+        let Some(request) = self.clients.requests.get_mut(&id) else {
+            return;
+        };
+        let patience = self.peers.patience(request.question(), &target);
+        let factor = 2_u32.pow(request.asked.count().min(DOUBLED_MAX));
+        request.target = Some(target);
+        request.asked.note(target, now.mono);
+        request.retry_at = now.mono + patience * factor;
+        let (id, op) = (request.message, request.op.clone());
+        self.send(target, Lane::Kv, Message::Ask { id, op });
     }
 
     /// A mirror serves mode `one` from its own copy; without a live voter it
@@ -200,20 +231,19 @@ impl Kvs {
             .filter(|_| request.op.mode() == Mode::One);
         let voters = &self.views.get(slot).view.voters;
         let known = !voters.is_empty() && !voters.contains(&self.own);
+        let known = known && !self.peers.is_new(now.mono);
         let Some(request) = self.clients.requests.get_mut(&id) else {
             return;
         };
-        request.target = mirror;
+        request.target = None;
         request.in_hand = mirror.is_some();
         if let Some(mirror) = mirror {
-            request.retry_at = now.mono + self.peers.timeout(&mirror);
-            let (id, op) = (request.message, request.op.clone());
-            self.send(mirror, Lane::Kv, Message::Ask { id, op });
+            self.ask(id, mirror, now);
         } else if known && request.patient_until <= now.mono {
             self.fail(id);
         } else {
-            // The views may still be on their way, or be settled here, or a
-            // voter be back in a moment.
+            // Views or members may still be on their way, or be settled here,
+            // or a voter be back in a moment.
             request.retry_at = now.mono + PAUSE;
         }
     }
@@ -225,7 +255,22 @@ impl Kvs {
         let Some(request) = self.clients.requests.get_mut(&id) else {
             return;
         };
-        if request.target != Some(from) {
+        let Some(answer) = request.asked.take(&from, now.mono) else {
+            return;
+        };
+        let is_read = !request.op.is_write();
+        let is_read_done = matches!(outcome, Outcome::Found { .. } | Outcome::Missing);
+        if is_read_done || matches!(outcome, Outcome::Written { .. }) {
+            self.peers.on_answered(request.question(), from, answer);
+        }
+        if request.target != Some(from) && !(is_read && is_read_done) {
+            request.tried.insert(from);
+            return;
+        }
+        let could_not = matches!(outcome, Outcome::NotReady { .. } | Outcome::Failed(_));
+        if let Some(other) = request.asked.last().filter(|_| is_read && could_not) {
+            request.tried.insert(from);
+            request.target = Some(other);
             return;
         }
         match outcome {
@@ -260,16 +305,16 @@ impl Kvs {
 
     /// A node is gone: what it had in hand goes to the next.
     pub(super) fn requeue_requests(&mut self, gone: &NodeId, now: Now) {
-        let with_it = self.clients.requests.iter_mut();
-        let with_it = with_it.filter(|(_, request)| request.target == Some(*gone));
-        let ids: Vec<RequestId> = with_it
-            .map(|(id, request)| {
+        let mut left = Vec::new();
+        for (id, request) in &mut self.clients.requests {
+            request.asked.take(gone, now.mono);
+            if request.target == Some(*gone) {
                 request.perhaps |= request.op.is_write();
-                request.target = None;
-                *id
-            })
-            .collect();
-        for id in ids {
+                request.target = request.asked.last().filter(|_| !request.op.is_write());
+                left.extend(request.target.is_none().then_some(*id));
+            }
+        }
+        for id in left {
             self.try_request(id, now);
         }
     }
@@ -287,17 +332,33 @@ impl Kvs {
                 request.perhaps |= request.in_hand && request.op.is_write();
                 self.fail(id);
             } else if let Some(target) = request.target {
-                // The same coordinator again: it knows the id.
                 self.counters.add("request_retries");
                 request.perhaps |= request.op.is_write();
-                request.retry_at = now.mono + self.peers.timeout(&target) * 2;
-                let (message, op) = (request.message, request.op.clone());
-                self.send(target, Lane::Kv, Message::Ask { id: message, op });
                 self.doubt(target);
+                let next = self.other_coordinator(id).unwrap_or(target);
+                self.ask(id, next, now);
             } else {
                 self.try_request(id, now);
             }
         }
+    }
+
+    /// Who is asked beside a coordinator that does not answer a read: its
+    /// message may be lost, or it is dead. A write waits for the one that has it
+    /// in hand, and asks that again.
+    fn other_coordinator(&self, id: RequestId) -> Option<NodeId> {
+        let request = self.clients.requests.get(&id)?;
+        if request.op.is_write() {
+            return None;
+        }
+        let voters = &self.views.get(request.op.key().slot()).view.voters;
+        let mut fresh = voters.iter().filter(|id| {
+            **id != self.own
+                && self.peers.is_alive(id)
+                && !request.tried.contains(*id)
+                && request.asked.place(id).is_none()
+        });
+        fresh.next().copied().or_else(|| request.asked.first())
     }
 
     fn fail(&mut self, id: RequestId) {
@@ -383,6 +444,7 @@ impl Kvs {
         self.clients.by_message.remove(&request.message);
         self.clients.by_message.insert(message, id);
         request.message = message;
+        request.asked.clear();
         // A linearizable write that begins again was not applied.
         request.perhaps |= request.op.mode() != Mode::Linearizable;
         let pause = STAMP_MIN * 2u32.saturating_pow(request.outrun.min(8));

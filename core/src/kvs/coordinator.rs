@@ -14,9 +14,9 @@ use super::request::{Copies, Mode, RequestError, RequestId};
 use super::storage::{Pending, Then};
 use super::version::Version;
 use super::view::View;
+use super::waits::{Asked, Question};
 use crate::event::Lane;
 use crate::id::NodeId;
-use crate::store::StoreError;
 use crate::time::{Instant, Now};
 
 /// How long a coordinator waits for votes.
@@ -45,32 +45,33 @@ pub(super) enum Origin {
 /// All requests being coordinated, and what became of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Coordinations {
-    active: BTreeMap<CoordinationId, Coordination>,
+    pub(super) active: BTreeMap<CoordinationId, Coordination>,
     /// Writes of other nodes: being coordinated, or done.
     served: BTreeMap<(NodeId, u64), Option<Outcome>>,
     served_order: VecDeque<(NodeId, u64)>,
 }
 
 #[derive(Debug)]
-struct Coordination {
-    origin: Option<Origin>,
-    op: Op,
+pub(super) struct Coordination {
+    pub(super) origin: Option<Origin>,
+    pub(super) op: Op,
     slot: Slot,
-    view: u64,
-    voters: Vec<NodeId>,
+    pub(super) view: u64,
+    pub(super) voters: Vec<NodeId>,
     /// Voters that have voted, this node among them once it has.
-    voted: BTreeSet<NodeId>,
+    pub(super) voted: BTreeSet<NodeId>,
     /// How many votes it takes.
-    need: usize,
-    state: State,
-    /// How often the voters were asked.
-    asked: u32,
+    pub(super) need: usize,
+    pub(super) state: State,
+    /// How often the voters were asked, and who has not answered.
+    rounds: u32,
+    pub(super) asked: Asked,
     resend_at: Instant,
     deadline: Instant,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Write(Entry),
     Read {
         have: Version,
@@ -90,7 +91,7 @@ impl Coordinations {
     /// taken in time.
     pub(super) fn overdue(&self) -> impl Iterator<Item = Slot> {
         let writes = self.active.values().filter(|one| {
-            one.origin.is_none() && one.asked > 1 && matches!(one.state, State::Write(_))
+            one.origin.is_none() && one.rounds > 1 && matches!(one.state, State::Write(_))
         });
         writes.map(|one| one.slot)
     }
@@ -120,6 +121,13 @@ impl Coordinations {
 }
 
 impl Coordination {
+    const fn question(&self) -> Question {
+        match self.state {
+            State::Write(_) => Question::WriteVote,
+            State::Read { .. } => Question::ReadVote,
+        }
+    }
+
     /// Whether it is answered, and all voters that live have voted.
     fn is_done(&self, alive: impl Fn(&NodeId) -> bool) -> bool {
         let missing = |voter: &&NodeId| !self.voted.contains(*voter) && alive(voter);
@@ -220,7 +228,8 @@ impl Kvs {
             voted: BTreeSet::new(),
             need,
             state,
-            asked: 0,
+            rounds: 0,
+            asked: Asked::default(),
             resend_at: deadline,
             deadline,
         };
@@ -264,20 +273,20 @@ impl Kvs {
             State::Write(_) => usize::MAX,
             State::Read { .. } => one.need - 1,
         };
-        let targets: Vec<NodeId> = others.take(enough).copied().collect();
-        let slowest = targets
-            .iter()
-            .map(|target| self.peers.timeout(target))
-            .max();
-        let factor = 2_u32.saturating_pow(one.asked.min(8));
-        one.asked = one.asked.saturating_add(1);
-        one.resend_at = now.mono + slowest.map_or(LOOK, |slowest| slowest * factor);
-        // Asked again, others are asked too: whoever is slow is passed by.
-        if let State::Read { .. } = one.state
-            && let [first, rest @ ..] = one.voters.as_slice()
-        {
-            one.voters = [rest, &[*first]].concat();
+        // Who was not asked yet goes first: whoever is slow is passed by.
+        let mut targets: Vec<NodeId> = others.copied().collect();
+        targets.sort_by_key(|target| one.asked.place(target));
+        targets.truncate(enough);
+        let question = one.question();
+        for target in &targets {
+            one.asked.note(*target, now.mono);
         }
+        let slowest = targets.iter();
+        let slowest = slowest.map(|target| self.peers.patience(question, target));
+        let slowest = slowest.max();
+        let factor = 2_u32.saturating_pow(one.rounds.min(8));
+        one.rounds = one.rounds.saturating_add(1);
+        one.resend_at = now.mono + slowest.map_or(LOOK, |slowest| slowest * factor);
         let (id, view, key) = (id.0, one.view, one.op.key().clone());
         let vote = match &one.state {
             State::Write(entry) => Vote::Write {
@@ -318,8 +327,11 @@ impl Kvs {
     /// A voter's copy is durable.
     pub(super) fn on_wrote(&mut self, from: NodeId, id: u64, view: u64, now: Now) {
         let id = CoordinationId(id);
-        let one = self.coordinations.active.get(&id);
-        if one.is_some_and(|one| one.view == view && one.voters.contains(&from)) {
+        let one = self.coordinations.active.get_mut(&id);
+        if let Some(one) = one.filter(|one| one.view == view && one.voters.contains(&from)) {
+            if let Some(answer) = one.asked.take(&from, now.mono) {
+                self.peers.on_answered(Question::WriteVote, from, answer);
+            }
             self.on_voted(id, from, now);
         }
     }
@@ -376,7 +388,8 @@ impl Kvs {
             voters: view.voters,
             voted,
             state: State::Write(entry),
-            asked: 1,
+            rounds: 1,
+            asked: Asked::default(),
             resend_at: now.mono + LOOK,
             deadline: now.mono + DEADLINE,
         };
@@ -407,86 +420,6 @@ impl Kvs {
             self.on_late(id, now);
         }
         oldest.is_some()
-    }
-
-    /// Storage gave this node's own entry.
-    pub(super) fn on_own_read(
-        &mut self,
-        id: CoordinationId,
-        entry: Result<Option<Entry>, StoreError>,
-        now: Now,
-    ) {
-        let Some(one) = self.coordinations.active.get_mut(&id) else {
-            return;
-        };
-        let State::Read { own, .. } = &mut one.state else {
-            return;
-        };
-        match entry {
-            Ok(entry) => *own = Some(entry),
-            Err(_) => return self.abandon(id, RequestError::Busy, now),
-        }
-        one.voted.insert(self.own);
-        self.finish_read(id, now);
-    }
-
-    /// A voter said whether it holds anything newer.
-    pub(super) fn on_read_done(
-        &mut self,
-        from: NodeId,
-        (id, view): (u64, u64),
-        entry: Option<Entry>,
-        now: Now,
-    ) {
-        let id = CoordinationId(id);
-        let Some(one) = self.coordinations.active.get_mut(&id) else {
-            return;
-        };
-        if one.view != view || !one.voters.contains(&from) {
-            return;
-        }
-        let key = one.op.key().clone();
-        let State::Read { newer, .. } = &mut one.state else {
-            return;
-        };
-        one.voted.insert(from);
-        let best = newer.as_ref().map(|newer| newer.version);
-        if let Some(entry) = entry.filter(|entry| Some(entry.version) > best) {
-            *newer = Some(entry.clone());
-            // Read repair: what this node lacked, it keeps.
-            self.take_copy(key, &entry, now);
-        }
-        self.finish_read(id, now);
-    }
-
-    fn finish_read(&mut self, id: CoordinationId, now: Now) {
-        let Some(one) = self.coordinations.active.get(&id) else {
-            return;
-        };
-        let State::Read { own: Some(_), .. } = &one.state else {
-            return;
-        };
-        if one.voted.len() < one.need {
-            return;
-        }
-        let Some(mut one) = self.coordinations.active.remove(&id) else {
-            return;
-        };
-        let State::Read { own, newer, .. } = one.state else {
-            return;
-        };
-        let newest = [own.flatten(), newer].into_iter().flatten();
-        let newest = newest.max_by_key(|entry| entry.version);
-        let outcome = match newest {
-            Some(Entry {
-                version,
-                value: Some(value),
-            }) => Outcome::Found { value, version },
-            Some(Entry { value: None, .. }) | None => Outcome::Missing,
-        };
-        if let Some(origin) = one.origin.take() {
-            self.conclude(origin, outcome, now);
-        }
     }
 
     pub(super) fn on_refused(&mut self, from: NodeId, id: u64, why: VoteError, now: Now) {
@@ -553,7 +486,7 @@ impl Kvs {
         self.conclude(origin, Outcome::NotReady { perhaps }, now);
     }
 
-    fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
+    pub(super) fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
         if let Some(one) = self.coordinations.active.remove(&id)
             && let Some(origin) = one.origin
         {

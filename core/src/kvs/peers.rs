@@ -8,9 +8,13 @@ use crate::id::NodeId;
 use crate::identity::Facts;
 use crate::kvs::key::Slot;
 use crate::kvs::slots::{SlotMap, SlotSet};
+use crate::kvs::waits::{Answered, Question, Waits};
 use crate::rtt::Rtt;
 use crate::status::Class;
 use crate::time::Instant;
+
+/// How long a newcomer may take to hear of all others, be it told twice.
+const NEWCOMER: Duration = Duration::from_secs(2);
 
 /// A member that lives, since it started last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +36,14 @@ impl Living {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     alive: BTreeMap<NodeId, Living>,
+    /// When this node heard of others first.
+    met_at: Option<Instant>,
     /// When each of them came.
     came: BTreeMap<NodeId, Instant>,
     /// Since when voters that this node leads are missed.
     absent: BTreeMap<NodeId, Instant>,
     timeouts: BTreeMap<NodeId, Duration>,
+    waits: Waits,
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
     caught_up: BTreeSet<NodeId>,
@@ -75,6 +82,7 @@ impl Peers {
             self.caught_up.remove(id);
             self.comparing.remove(id);
             self.timeouts.remove(id);
+            self.waits.on_gone(id);
         }
         for (id, is) in &alive {
             if self.alive.get(id) != Some(is) {
@@ -84,12 +92,20 @@ impl Peers {
             self.absent.remove(id);
         }
         self.came.retain(|id, _| alive.contains_key(id));
+        if !alive.is_empty() {
+            self.met_at.get_or_insert(now);
+        }
         self.alive = alive;
         news
     }
 
     pub(super) fn is_alive(&self, id: &NodeId) -> bool {
         self.alive.contains_key(id)
+    }
+
+    /// Whether there may be members of whom this node has not heard yet.
+    pub(super) fn is_new(&self, now: Instant) -> bool {
+        self.met_at.is_none_or(|at| now.since(at) < NEWCOMER)
     }
 
     /// Takes note of voters that do not live; forgets all others.
@@ -170,10 +186,25 @@ impl Peers {
         self.timeouts.insert(*id, timeout);
     }
 
-    /// How long a peer may take to answer.
+    /// How long a peer may take to answer: as long as any other, if nothing is
+    /// known of it.
     pub(super) fn timeout(&self, id: &NodeId) -> Duration {
         let known = self.timeouts.get(id).copied();
+        let known = known.or_else(|| self.timeouts.values().max().copied());
         known.unwrap_or_else(|| Rtt::default().timeout())
+    }
+
+    /// How long a peer may take to answer a question, before another is asked.
+    pub(super) fn patience(&self, question: Question, id: &NodeId) -> Duration {
+        let known = self.waits.patience(question, id);
+        known.unwrap_or_else(|| self.timeout(id))
+    }
+
+    /// A peer answered what it was asked, perhaps not for the first time.
+    pub(super) fn on_answered(&mut self, question: Question, id: NodeId, answer: Answered) {
+        if self.is_alive(&id) {
+            self.waits.measure(question, id, answer);
+        }
     }
 
     /// A peer lacks something that this node holds: it has to compare again.

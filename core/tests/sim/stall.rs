@@ -116,6 +116,47 @@ fn a_silent_death_holds_up_callers_for_a_moment_only() {
     println!("stall: {} ms at most", slowest / MS);
 }
 
+/// A voter that says nothing, dead or not, costs a read twice the shortest
+/// time-out at most: one as a coordinator, one as another's first choice.
+#[test]
+fn a_read_that_is_not_answered_goes_to_another_voter_too() {
+    for (seed, silent) in (0..12).map(|seed| (seed, seed as usize % 3)) {
+        let mut world = ring(seed);
+        all_call(&mut world, true);
+        all_call(&mut world, false);
+        world.freeze(silent);
+        for page in [3, 4] {
+            let took = read(&mut world, page);
+            let ms = took / MS;
+            assert!(took < 220 * MS, "seed {seed}: p{page} waited for {ms} ms");
+        }
+    }
+}
+
+/// One node reads every key at once. Returns how long the slowest answer took.
+fn read(world: &mut World, index: usize) -> u64 {
+    let begun = world.now;
+    let mut open = BTreeMap::new();
+    for number in 0..KEYS {
+        let now = world.now_of(index);
+        let key = Key::new(format!("k{number}/p{index}")).unwrap();
+        let Some(node) = &mut world.processes[index].node else {
+            panic!("p{index} runs");
+        };
+        open.insert((index, node.get(key, Mode::Quorum, now)), number);
+        for (index, event) in world.drain(index) {
+            on_event(&mut open, index, event);
+        }
+    }
+    while !open.is_empty() {
+        let until = world.now + MS;
+        world.run_until(until, &mut |_, index, event| {
+            on_event(&mut open, index, event);
+        });
+    }
+    world.now - begun
+}
+
 fn durable_know_each_other(world: &World) -> bool {
     let durable = [0, 1, 2].map(|index| world.id(index));
     let nodes = (0..3).filter_map(|index| world.processes[index].node.as_ref());

@@ -1,0 +1,97 @@
+//! Reads that this node coordinates: a majority says whether it holds anything
+//! newer, and the newest is the answer.
+
+use super::Kvs;
+use super::coordinator::{CoordinationId, State};
+use super::entry::Entry;
+use super::message::Outcome;
+use super::request::RequestError;
+use super::waits::Question;
+use crate::id::NodeId;
+use crate::store::StoreError;
+use crate::time::Now;
+
+impl Kvs {
+    /// Storage gave this node's own entry.
+    pub(super) fn on_own_read(
+        &mut self,
+        id: CoordinationId,
+        entry: Result<Option<Entry>, StoreError>,
+        now: Now,
+    ) {
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        let State::Read { own, .. } = &mut one.state else {
+            return;
+        };
+        match entry {
+            Ok(entry) => *own = Some(entry),
+            Err(_) => return self.abandon(id, RequestError::Busy, now),
+        }
+        one.voted.insert(self.own);
+        self.finish_read(id, now);
+    }
+
+    /// A voter said whether it holds anything newer.
+    pub(super) fn on_read_done(
+        &mut self,
+        from: NodeId,
+        (id, view): (u64, u64),
+        entry: Option<Entry>,
+        now: Now,
+    ) {
+        let id = CoordinationId(id);
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        if one.view != view || !one.voters.contains(&from) {
+            return;
+        }
+        let key = one.op.key().clone();
+        let State::Read { newer, .. } = &mut one.state else {
+            return;
+        };
+        one.voted.insert(from);
+        if let Some(answer) = one.asked.take(&from, now.mono) {
+            self.peers.on_answered(Question::ReadVote, from, answer);
+        }
+        let best = newer.as_ref().map(|newer| newer.version);
+        if let Some(entry) = entry.filter(|entry| Some(entry.version) > best) {
+            *newer = Some(entry.clone());
+            // Read repair: what this node lacked, it keeps.
+            self.take_copy(key, &entry, now);
+        }
+        self.finish_read(id, now);
+    }
+
+    pub(super) fn finish_read(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get(&id) else {
+            return;
+        };
+        let State::Read { own: Some(_), .. } = &one.state else {
+            return;
+        };
+        if one.voted.len() < one.need {
+            return;
+        }
+        let Some(mut one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let State::Read { own, newer, .. } = one.state else {
+            return;
+        };
+        let newest = [own.flatten(), newer].into_iter().flatten();
+        let newest = newest.max_by_key(|entry| entry.version);
+        let outcome = match newest {
+            Some(Entry {
+                version,
+                value: Some(value),
+            }) => Outcome::Found { value, version },
+            Some(Entry { value: None, .. }) | None => Outcome::Missing,
+        };
+        if let Some(origin) = one.origin.take() {
+            self.conclude(origin, outcome, now);
+        }
+    }
+}
