@@ -27,6 +27,17 @@ pub struct Churn {
     pub members: usize,
     /// Whether pages freeze, too: they say that others are silent.
     pub freezes: bool,
+    /// Reads that begin with each step beside the workload.
+    pub reads: usize,
+}
+
+/// Shares of what is lost on its way.
+#[derive(Debug)]
+pub struct Lost {
+    /// For good: more than links do that live.
+    pub frames: f64,
+    /// And sent again by the link, which is late then, and keeps its order.
+    pub datagrams: f64,
 }
 
 /// What is reported of a run.
@@ -79,7 +90,19 @@ impl Churn {
             scenario,
             members,
             freezes: false,
+            reads: 0,
         }
+    }
+
+    /// The same on links that lose so much of what is sent.
+    pub fn lossy(members: usize, seed: u64, lost: &Lost) -> Self {
+        let mut churn = Self {
+            reads: 3,
+            ..Self::of(members, seed)
+        };
+        churn.scenario.weather.loss = lost.frames;
+        churn.scenario.weather.resent = lost.datagrams;
+        churn
     }
 
     /// 4 to 50 members, at home at up to three relays, in all kinds of weather,
@@ -98,6 +121,7 @@ impl Churn {
             },
             members,
             freezes: random.chance(0.5),
+            reads: 0,
         }
     }
 }
@@ -133,10 +157,11 @@ pub fn run(churn: &Churn) -> Result<Report, String> {
     let (frames, bytes) = (run.world.frames - frames, run.world.bytes - bytes);
     let (frames, bytes) = (frames / took, bytes / took);
     let quiet_at = run.world.now;
+    let mut times = std::mem::take(&mut run.workload.get_times);
+    let gets_failed = run.workload.gets_failed;
     scenario::settle(&mut run.world, &mut run.workload, &mut run.checker)?;
     let settled_ms = (run.world.now - quiet_at) / MS;
     scenario::read_back(&mut run.world, &mut run.workload, &mut run.checker)?;
-    let mut times = std::mem::take(&mut run.workload.get_times);
     times.sort_unstable();
     let percentile = |part: usize| {
         let at = (times.len() * part / 100).min(times.len().saturating_sub(1));
@@ -147,7 +172,7 @@ pub fn run(churn: &Churn) -> Result<Report, String> {
         joined: run.joined,
         gone: run.gone,
         gets: times.len(),
-        gets_failed: run.workload.gets_failed,
+        gets_failed,
         p50_ms: percentile(50),
         p99_ms: percentile(99),
         frames_per_second: frames,
@@ -189,6 +214,9 @@ impl Run {
         self.thaw();
         if active {
             self.workload.begin(&mut self.world, &mut self.checker);
+            for _ in 0..churn.reads {
+                self.workload.read(&mut self.world, &mut self.checker);
+            }
             self.end_lives();
             if churn.freezes && self.random.chance(0.004) {
                 self.freeze();

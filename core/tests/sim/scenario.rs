@@ -44,6 +44,7 @@ impl Scenario {
         let weather = Weather {
             latency_us: (latency / 4, latency),
             loss: random.pick(&[0.0, 0.0, 0.01, 0.05]).unwrap_or(0.0),
+            resent: 0.0,
             repeats: random.pick(&[0.0, 0.02]).unwrap_or(0.0),
             reorders: random.chance(0.5),
             blocked: random.pick(&[0.0, 0.0, 0.3, 1.0]).unwrap_or(0.0),
@@ -236,6 +237,7 @@ pub fn settle(
     checker: &mut Checker,
 ) -> Result<(), String> {
     world.weather.loss = 0.0;
+    world.weather.resent = 0.0;
     let keys = checker.keys();
     let deadline = world.now + SETTLE;
     loop {

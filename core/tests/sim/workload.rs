@@ -105,6 +105,17 @@ impl Workload {
         self.call(world, checker, index, key, Mode::Linearizable, action);
     }
 
+    /// Reads a random key at a random live node.
+    pub fn read(&mut self, world: &mut World, checker: &mut Checker) {
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        let Some(index) = world.random.pick(&alive) else {
+            return;
+        };
+        let bucket = BUCKETS[world.random.below(3) as usize];
+        let key = Key::new(format!("{bucket}/{}", world.random.below(4))).unwrap();
+        self.call(world, checker, index, key, Mode::Quorum, Action::Get);
+    }
+
     pub fn call(
         &mut self,
         world: &mut World,

@@ -3,6 +3,7 @@
 
 mod frozen;
 mod hub;
+mod wire;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -17,6 +18,7 @@ use roundelay_core::{
 
 use crate::disk::Disk;
 use crate::random::Random;
+use wire::Gap;
 
 /// Where the wall clock starts.
 const UNIX_MS: u64 = 1_763_856_000_000;
@@ -28,7 +30,12 @@ pub const SECOND: u64 = 1000 * MS;
 #[derive(Clone, Debug)]
 pub struct Weather {
     pub latency_us: (u64, u64),
+    /// Frames that never arrive, though the link lives. Links are reliable, so
+    /// that this is worse than any of them: as if queues in relays overflowed.
     pub loss: f64,
+    /// Frames whose datagram is lost: the link sends it again, and what comes
+    /// behind it waits.
+    pub resent: f64,
     pub repeats: f64,
     /// Whether frames may pass one another.
     pub reorders: bool,
@@ -43,6 +50,7 @@ impl Weather {
         Self {
             latency_us,
             loss: 0.0,
+            resent: 0.0,
             repeats: 0.0,
             reorders: false,
             blocked: 0.0,
@@ -93,6 +101,8 @@ enum Happening {
     Deliver(End, Vec<u8>),
     Closed(End),
     HubWake(usize),
+    /// A lost datagram that leads to this end is sent again.
+    Resend(End, u64),
 }
 
 impl Happening {
@@ -104,6 +114,7 @@ impl Happening {
                 Some(*index)
             }
             Self::Deliver(End::Hub(..), _) | Self::Closed(End::Hub(..)) | Self::HubWake(_) => None,
+            Self::Resend(..) => None,
         }
     }
 }
@@ -146,6 +157,8 @@ pub struct World {
     wires: BTreeMap<End, End>,
     /// When the last frame on a wire arrives, to keep the order.
     last_arrival: BTreeMap<End, u64>,
+    /// Wires that wait for a datagram to be sent again.
+    gaps: BTreeMap<End, Gap>,
     /// Offers that wait for an answer, by ufrag.
     offers: BTreeMap<String, (usize, LinkId)>,
     connection_count: u64,
@@ -180,6 +193,7 @@ impl World {
             order: 0,
             wires: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             offers: BTreeMap::new(),
             connection_count: 0,
             trace: std::env::var("ROUNDELAY_TRACE").is_ok(),
@@ -321,6 +335,8 @@ impl World {
     fn cut(&mut self, end: End) -> Option<End> {
         let other = self.wires.remove(&end)?;
         self.wires.remove(&other);
+        self.gaps.remove(&end);
+        self.gaps.remove(&other);
         Some(other)
     }
 
@@ -403,6 +419,7 @@ impl World {
                 self.at_hub(relay, |hub, _| hub.on_close(connection));
             }
             Happening::HubWake(relay) => self.at_hub(relay, Hub::on_timeout),
+            Happening::Resend(to, number) => self.resend(to, number),
         }
         Vec::new()
     }
@@ -474,30 +491,6 @@ impl World {
         let after = self.random.between(1, 100);
         self.queue(after, Happening::Input(index, start, drained));
         self.transmit(End::Node(index, link), bytes);
-    }
-
-    fn transmit(&mut self, from: End, bytes: Vec<u8>) {
-        let Some(to) = self.wires.get(&from).copied() else {
-            return;
-        };
-        let places = (from.process(), to.process());
-        // A relay's own member and its hub talk within one process.
-        let inside = places.0 == places.1;
-        let lost = self.random.chance(self.weather.loss) && !inside;
-        if lost || self.cut.contains(&places) {
-            return;
-        }
-        let copies = 1 + u64::from(self.random.chance(self.weather.repeats));
-        for _ in 0..copies {
-            let mut at = self.now + self.latency();
-            if !self.weather.reorders {
-                let last = self.last_arrival.entry(to).or_default();
-                at = at.max(*last);
-                *last = at;
-            }
-            let after = at - self.now;
-            self.queue(after, Happening::Deliver(to, bytes.clone()));
-        }
     }
 
     fn describe(&mut self, index: usize, link: LinkId, kind: DescriptionKind, ufrag: &str) {
