@@ -76,7 +76,7 @@ fn parts_of_a_ring_meet_again() {
 #[test]
 #[cfg(not(planted_bugs))]
 fn linearizable_calls_have_one_order() {
-    each_seed(SEEDS / 2, "registers", |seed| {
+    each_seed(SEEDS / 5, "registers", |seed| {
         run(Scenario::registers(seed))
     });
 }
