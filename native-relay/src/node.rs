@@ -44,18 +44,21 @@ pub async fn run(
     let udp = listeners.direct.local_addr();
     let own = &config.member;
     let relays: Vec<String> = own.relays.iter().map(RelayUrl::to_string).collect();
-    let relays = relays.join(" ");
+    let relays = match relays.is_empty() {
+        true => "no relay".to_owned(),
+        false => format!("by {}", relays.join(", ")),
+    };
     let http = listeners.http.zip(own.http.clone());
     let driven = start(config, listeners.direct)?;
     let id = driven.id;
     match http {
         Some((listener, http)) => {
             let address = listener.local_addr()?;
-            tracing::info!(%udp, "node {id}, http://{address}, relays: {relays}");
+            tracing::info!(%udp, "node {id}, http://{address}, {relays}");
             api::serve(listener, driven.handle.clone(), http.options, shutdown).await?;
         }
         None => {
-            tracing::info!(%udp, "node {id}, no HTTP API, relays: {relays}");
+            tracing::info!(%udp, "node {id}, no HTTP API, {relays}");
             shutdown.await;
         }
     }

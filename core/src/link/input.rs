@@ -38,8 +38,12 @@ impl Links {
     pub(crate) fn on_down(&mut self, link: LinkId, reason: &str, now: Instant) {
         self.lanes.remove(&link);
         if self.relays.owns(link) {
+            let was_attached = self.relays.is_attached(link);
             let rng = &mut self.me.rng;
             self.relays.on_down(link, reason, rng, now);
+            if was_attached && self.is_thawing(now) {
+                self.relays.hurry(now);
+            }
         } else if let Some(peer) = self.directs.on_down(&mut self.me, link, reason, now) {
             self.counters.add("direct_closed");
             self.events.push_back(LinkEvent::Changed);
@@ -52,10 +56,14 @@ impl Links {
 
     /// What a way that closed tells of its other end.
     pub(super) fn cause(&self, now: Instant) -> DownCause {
-        match self.late_at {
-            Some(at) if now.since(at) < AFTERMATH => DownCause::Lost,
-            _ => DownCause::Closed,
+        match self.is_thawing(now) {
+            true => DownCause::Lost,
+            false => DownCause::Closed,
         }
+    }
+
+    fn is_thawing(&self, now: Instant) -> bool {
+        self.late_at.is_some_and(|at| now.since(at) < AFTERMATH)
     }
 
     pub(crate) fn on_drained(&mut self, link: LinkId, lane: Lane, bytes: usize) {

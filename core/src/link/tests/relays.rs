@@ -35,6 +35,21 @@ fn every_trouble_with_a_relay_has_its_kind() {
 }
 
 #[test]
+fn a_relay_that_gave_a_frozen_node_up_is_dialled_at_once() {
+    let mut end = End::attached(1, 10);
+    end.links.on_late(end.now.mono);
+    let lost = end.relay;
+    end.links.on_down(lost, "closed", end.now.mono);
+    end.dial();
+    assert_ne!(end.relay, lost);
+    // One that is not there is not.
+    let failed = end.relay;
+    end.links.on_down(failed, "refused", end.now.mono);
+    end.dial();
+    assert_eq!(end.relay, failed);
+}
+
+#[test]
 fn a_relay_of_another_network_is_not_believed() {
     let mut end = End::dialling(1, 10, &network("test"));
     end.links.on_up(end.relay, end.now);
