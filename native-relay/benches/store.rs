@@ -9,10 +9,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use redb::{Database, Durability, TableDefinition};
-use roundelay::store::Storage;
-use roundelay_core::store::{Read, StoreOp, Write};
+use roundelay::store::{DataDir, Storage};
+use roundelay_core::NodeId;
+use roundelay_core::store::{Read, StoreOp, Stored, Write};
 
 const SECONDS: u64 = 3;
+/// Records of the file that is opened.
+const LARGE: usize = 1_000_000;
 const VALUE: [u8; 100] = [7; 100];
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,11 +31,54 @@ async fn main() {
     ] {
         redb_alone(dir.path(), name, durability);
     }
-    let mut storage = Storage::open(&dir.path().join("storage"), 0).expect("storage");
+    let mut storage = open(&dir.path().join("storage"));
     for in_flight in [1, 64, 256] {
         commits(&mut storage, in_flight).await;
     }
     reads(&mut storage);
+    drop(storage);
+    opening(&dir.path().join("large")).await;
+}
+
+/// What a start costs: storage looks through its file, then core reads all.
+async fn opening(dir: &Path) {
+    let mut storage = open(dir);
+    for first in (0..LARGE).step_by(10_000) {
+        let writes = (first..first + 10_000).map(|number| Write {
+            key: format!("bucket/key-{number:08}").into_bytes(),
+            value: Some(VALUE.to_vec()),
+        });
+        storage.submit(0, StoreOp::Commit(writes.collect()));
+        assert!(storage.completed().await.result.is_ok());
+    }
+    drop(storage);
+    let file = std::fs::metadata(dir.join("roundelay.redb")).expect("the file");
+    println!("{LARGE} records, {} MB", file.len() / 1_000_000);
+    let began = Instant::now();
+    let mut storage = open(dir);
+    println!("opening, with the look    {:>8.1?}", began.elapsed());
+    let began = Instant::now();
+    let (mut from, to, limit) = (Vec::new(), vec![0xff], 1 << 20);
+    loop {
+        let read = Read::Scan {
+            from: from.clone(),
+            to: to.clone(),
+            limit,
+        };
+        let Some(Ok(Stored::Entries(entries))) = storage.submit(0, StoreOp::Read(read)) else {
+            panic!("it cannot be read");
+        };
+        let Some((last, _)) = entries.last() else {
+            break;
+        };
+        from = [last, &[0][..]].concat();
+    }
+    println!("reading all               {:>8.1?}", began.elapsed());
+}
+
+fn open(dir: &Path) -> Storage {
+    let dir = DataDir::open(dir).expect("a directory");
+    Storage::open(dir, &NodeId::from_bytes([7; 32]), 0).expect("storage")
 }
 
 fn floor(dir: &Path) {

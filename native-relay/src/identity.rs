@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::DataDir;
+
 /// The file in the data directory.
 pub const FILE_NAME: &str = "identity";
 
@@ -16,7 +18,7 @@ pub type Seed = [u8; 32];
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be read or made.
-    #[error("cannot use the identity file {}: {source}; let this user read and write it", .file.display())]
+    #[error("cannot use the identity file {}: {source}; let this user read and write it, or choose another --data-dir", .file.display())]
     Unusable {
         /// The file.
         file: PathBuf,
@@ -65,16 +67,16 @@ pub fn load(dir: &Path) -> Result<Option<Seed>, IdentityError> {
     }
 }
 
-/// The seed in a data directory, made first when there is none. The caller
-/// holds the directory by its open [`Storage`](crate::store::Storage), so that
-/// no two processes do this at once.
+/// The seed in a data directory, made first when there is none. That the
+/// directory is held keeps two processes from doing this at once.
 ///
 /// A new file is readable by its owner alone, and is there wholly and durably
 /// or not at all.
 ///
 /// # Errors
 /// When the file cannot be read or made, or is damaged.
-pub fn load_or_create(dir: &Path) -> Result<Seed, IdentityError> {
+pub fn load_or_create(dir: &DataDir) -> Result<Seed, IdentityError> {
+    let dir = dir.path();
     if let Some(seed) = load(dir)? {
         return Ok(seed);
     }
@@ -118,10 +120,11 @@ mod tests {
     #[test]
     fn an_identity_is_made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
         assert_eq!(load(dir.path()).unwrap(), None);
         std::fs::write(dir.path().join("identity.new"), b"half").unwrap();
-        let seed = load_or_create(dir.path()).unwrap();
-        assert_eq!(load_or_create(dir.path()).unwrap(), seed);
+        let seed = load_or_create(&held).unwrap();
+        assert_eq!(load_or_create(&held).unwrap(), seed);
         assert_eq!(load(dir.path()).unwrap(), Some(seed));
         let meta = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o600);
@@ -131,14 +134,15 @@ mod tests {
     #[test]
     fn a_damaged_identity_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
         for bytes in [&[7; 31][..], &[7; 33][..], b""] {
             std::fs::write(dir.path().join(FILE_NAME), bytes).unwrap();
-            let error = load_or_create(dir.path()).unwrap_err();
+            let error = load_or_create(&held).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
             assert_eq!(std::fs::read(dir.path().join(FILE_NAME)).unwrap(), bytes);
         }
-        let missing = dir.path().join("no/such");
-        let error = load_or_create(&missing).unwrap_err();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        let error = load_or_create(&held).unwrap_err();
         assert!(matches!(error, IdentityError::Unusable { .. }), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use crate::handle::{Command, Handle};
 use crate::identity;
 use crate::link::direct::DirectLinks;
 use crate::signalling::OwnRelay;
-use crate::store::Storage;
+use crate::store::{DataDir, Storage};
 
 /// Direct links that a native node holds at once (DESIGN 3).
 const DIRECT_BUDGET: usize = 256;
@@ -53,9 +53,10 @@ impl Member {
     pub(crate) fn open(settings: Settings<'_>, clock: Clock) -> Result<Self, RunError> {
         let (storage, seed) = match settings.data_dir {
             Some(dir) => {
-                // The open storage holds the directory for the identity too.
-                let storage = Storage::open(dir, unix_ms())?;
-                (storage, identity::load_or_create(dir)?)
+                let dir = DataDir::open(dir)?;
+                let seed = identity::load_or_create(&dir)?;
+                let id = Identity::from_seed(&seed).id();
+                (Storage::open(dir, &id, unix_ms())?, seed)
             }
             None => (Storage::memory(unix_ms()), identity::random()?),
         };

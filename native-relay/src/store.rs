@@ -8,24 +8,28 @@
 //! into the next transaction, and are answered once that is synced.
 
 mod committer;
+mod dir;
 mod disk;
+mod error;
+mod mark;
 mod medium;
 mod open;
 mod overlay;
+mod seal;
 mod spill;
 
-use std::io;
-use std::path::{Path, PathBuf};
-
+use roundelay_core::NodeId;
 use roundelay_core::store::{MemoryStore, StoreError, StoreOp, Stored};
 
+pub use self::dir::DataDir;
 use self::disk::Disk;
+pub use self::error::OpenError;
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "roundelay.redb";
 
 /// The version of what is kept in the file. Another one is refused.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Bytes of commits on their way to disk beyond which [`Storage::has_room`]
 /// says no.
@@ -61,62 +65,16 @@ pub struct Health {
     pub refused: u64,
 }
 
-/// Why a data directory cannot be used. The words say what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory or the file cannot be made or written.
-    #[error(
-        "cannot use the data directory {}: {source}; choose another --data-dir, or let this user write to it",
-        .dir.display()
-    )]
-    Unusable {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error(
-        "the data directory {} is in use by another roundelay; stop that one, or choose another --data-dir",
-        .dir.display()
-    )]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The file is not one of ours, or is damaged.
-    #[error(
-        "{} is damaged or not a Roundelay file ({detail}); move it away to start empty and fetch the records from the ring, or restore it from a backup",
-        .file.display()
-    )]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// The file was written by another version of Roundelay.
-    #[error(
-        "{} has format {found}, and this roundelay reads format {FORMAT_VERSION}; run the version that wrote it, or choose another --data-dir",
-        .file.display()
-    )]
-    Format {
-        /// The file.
-        file: PathBuf,
-        /// Its format.
-        found: u64,
-    },
-}
-
 impl Storage {
-    /// Opens the storage in a data directory, which is made if it is missing,
-    /// and counts the node's epoch up: see [`Storage::epoch`].
+    /// Opens the storage of a node in its data directory, looks through all of
+    /// it for damage, and counts the node's epoch up: see [`Storage::epoch`].
     ///
     /// # Errors
-    /// When the directory cannot be written, another process holds it, or its
-    /// file is damaged or of another format.
-    pub fn open(dir: &Path, unix_ms: u64) -> Result<Self, OpenError> {
-        let disk = Disk::open(dir, unix_ms)?;
+    /// When the file cannot be written, is damaged, of another format or
+    /// another node's, or holds less than was acknowledged. Then it stays as it
+    /// was.
+    pub fn open(dir: DataDir, owner: &NodeId, unix_ms: u64) -> Result<Self, OpenError> {
+        let disk = Disk::open(dir, owner, unix_ms)?;
         let kind = Kind::Disk(Box::new(disk));
         Ok(Self { kind })
     }

@@ -3,6 +3,8 @@
 #[path = "bad_input/relays.rs"]
 mod bad_relays;
 mod common;
+#[path = "bad_input/directories.rs"]
+mod directories;
 #[path = "common/hostile.rs"]
 mod hostile;
 #[path = "bad_input/peers.rs"]

@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use roundelay::store::Storage;
+use roundelay::store::{DataDir, Storage};
+use roundelay_core::NodeId;
 use roundelay_core::store::{Read, StoreOp, Stored, Write};
 
 /// Names the directory, in the process that is to be killed.
@@ -20,7 +21,7 @@ fn acknowledged_commits_survive_kill_9() {
     for round in 0..5 {
         let acknowledged = kill_a_writer(dir.path(), 50 + 37 * round);
         last = acknowledged.max(last);
-        let mut storage = Storage::open(dir.path(), 0).expect("it opens after a crash");
+        let mut storage = open(dir.path());
         for number in 0..=last.expect("something was acknowledged") {
             let key = number.to_be_bytes().to_vec();
             let found = storage.submit(0, StoreOp::Read(Read::Get { key }));
@@ -28,6 +29,11 @@ fn acknowledged_commits_survive_kill_9() {
             assert_eq!(found, Some(Ok(Stored::Value(value))), "round {round}");
         }
     }
+}
+
+fn open(dir: &Path) -> Storage {
+    let dir = DataDir::open(dir).unwrap();
+    Storage::open(dir, &NodeId::from_bytes([7; 32]), 0).unwrap()
 }
 
 /// Lets a process write until it has said so many lines, kills it, and tells
@@ -61,7 +67,7 @@ fn kill_a_writer(dir: &Path, lines: usize) -> Option<u64> {
 
 /// Commits numbers from where the storage ends, a few in flight at a time.
 fn write_for_ever(dir: &Path) -> ! {
-    let mut storage = Storage::open(dir, 0).unwrap();
+    let mut storage = open(dir);
     let mut next: u64 = 0;
     let is_there = |storage: &mut Storage, number: u64| {
         let key = number.to_be_bytes().to_vec();

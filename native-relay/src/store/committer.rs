@@ -11,8 +11,11 @@ use roundelay_core::store::StoreError;
 use tokio::sync::mpsc as channel;
 
 use super::disk::{Panicked, RECORDS, Snapshot, guard, snapshot_of};
+use super::mark::Mark;
 use super::medium::Medium;
+use super::open::{COMMITS, META};
 use super::overlay::SharedWrites;
+use super::seal::{SEAL_BYTES, seal};
 use super::spill::Spill;
 
 /// A group takes no further commit beyond this many bytes, so that the first
@@ -64,6 +67,7 @@ pub(super) struct Committer {
     spill: Spill,
     /// The records as of the last group that is durable.
     last: Arc<Snapshot>,
+    mark: Mark,
     /// Why commits are refused, if they are.
     refusing: Option<StoreError>,
     /// Until when no room is believed in that was only looked for.
@@ -78,11 +82,13 @@ impl Committer {
         spill: Spill,
         database: Database,
         last: Arc<Snapshot>,
+        mark: Mark,
     ) -> Self {
         Self {
             database,
             spill,
             last,
+            mark,
             refusing: None,
             doubt_until: None,
             medium,
@@ -197,7 +203,8 @@ impl Committer {
         self.spill.pour()?;
         let room = self.check_room(group, bytes)?;
         let transaction = self.begin()?;
-        let written = change(&transaction, |table| write(table, group));
+        let commits = self.mark.commits + 1;
+        let written = change(&transaction, commits, |table| write(table, group));
         if written.is_err() || !self.spill.is_dry() {
             transaction.abort().map_err(redb::Error::from)?;
             let refused = self.spill.undone();
@@ -211,6 +218,8 @@ impl Committer {
             self.undo(group)?;
             return Err(refused.into());
         }
+        self.mark.commits = commits;
+        self.medium.write_mark(&self.mark.encode());
         let snapshot = Arc::new(snapshot_of(&self.database)?);
         self.last = Arc::clone(&snapshot);
         Ok((snapshot, room))
@@ -229,7 +238,7 @@ impl Committer {
             before.insert(&write.key, self.last.get(write.key.as_slice())?);
         }
         let transaction = self.begin()?;
-        change(&transaction, |table| {
+        change(&transaction, self.mark.commits, |table| {
             for (key, value) in &before {
                 match value {
                     Some(value) => table.insert(key.as_slice(), value.value())?,
@@ -264,7 +273,9 @@ impl Committer {
         let (mut before, mut after) = (0, 0);
         for write in group.iter().flat_map(|order| order.writes.iter()) {
             let old = self.last.get(write.key.as_slice())?;
-            before += old.map_or(0, |old| write.key.len() + old.value().len());
+            before += old.map_or(0, |old| {
+                write.key.len() + old.value().len().saturating_sub(SEAL_BYTES)
+            });
             let new = write.value.as_ref();
             after += new.map_or(0, |new| write.key.len() + new.len());
         }
@@ -272,21 +283,27 @@ impl Committer {
     }
 }
 
-/// Changes the records within a transaction.
+/// Changes the records within a transaction, and numbers it.
 fn change(
     transaction: &WriteTransaction,
+    commits: u64,
     change: impl FnOnce(&mut Records<'_>) -> Result<(), redb::StorageError>,
 ) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(RECORDS)?;
-    Ok(change(&mut table)?)
+    change(&mut transaction.open_table(RECORDS)?)?;
+    transaction.open_table(META)?.insert(COMMITS, commits)?;
+    Ok(())
 }
 
 fn write(table: &mut Records<'_>, group: &[Order]) -> Result<(), redb::StorageError> {
     for write in group.iter().flat_map(|order| order.writes.iter()) {
+        let key = write.key.as_slice();
         match &write.value {
-            Some(value) => table.insert(write.key.as_slice(), value.as_slice())?,
-            None => table.remove(write.key.as_slice())?,
-        };
+            Some(value) => {
+                let mut sealed = table.insert_reserve(key, value.len() + SEAL_BYTES)?;
+                seal(key, value, sealed.as_mut());
+            }
+            None => drop(table.remove(key)?),
+        }
     }
     Ok(())
 }

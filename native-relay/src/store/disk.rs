@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use roundelay_core::NodeId;
 use roundelay_core::store::{Read, StoreError, StoreOp, Stored};
 use tokio::sync::mpsc as channel;
 
@@ -14,7 +15,8 @@ use super::committer::{Finished, Order};
 use super::medium::{File, Medium};
 use super::open::Opened;
 use super::overlay::{Merge, Overlay, bytes_of, scan};
-use super::{COMMIT_BYTES_MAX, Completed, Health, OpenError};
+use super::seal::unseal;
+use super::{COMMIT_BYTES_MAX, Completed, DataDir, Health, OpenError};
 
 /// What core keeps.
 pub(super) const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
@@ -42,21 +44,23 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn open(dir: &Path, unix_ms: u64) -> Result<Self, OpenError> {
-        let medium = File::in_dir(dir)?;
-        Self::open_medium(Box::new(medium), dir, unix_ms)
+    pub(super) fn open(dir: DataDir, owner: &NodeId, unix_ms: u64) -> Result<Self, OpenError> {
+        let path = dir.path().to_owned();
+        let medium = File::in_dir(dir, owner)?;
+        Self::open_medium(Box::new(medium), &path, owner, unix_ms)
     }
 
     pub(super) fn open_medium(
         medium: Box<dyn Medium>,
         dir: &Path,
+        owner: &NodeId,
         unix_ms: u64,
     ) -> Result<Self, OpenError> {
         let Opened {
             committer,
             epoch,
             snapshot,
-        } = Opened::open(medium, dir, unix_ms)?;
+        } = Opened::open(medium, dir, owner, unix_ms)?;
         let (orders, queue) = mpsc::channel();
         let (done, finished) = channel::channel(FINISHED_QUEUE_LEN);
         let committer = std::thread::Builder::new()
@@ -174,7 +178,8 @@ impl Disk {
             .snapshot
             .get(key)
             .map_err(|error| read_failed(&error))?;
-        Ok(Stored::Value(value.map(|value| value.value().to_vec())))
+        let value = value.map(|value| opened(key, value.value()));
+        value.transpose().map(Stored::Value)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Stored, StoreError> {
@@ -191,7 +196,8 @@ impl Disk {
             .map_err(|error| read_failed(&error))?
             .map(|entry| {
                 let (key, value) = entry.map_err(|error| read_failed(&error))?;
-                Ok((key.value().to_vec(), Some(value.value().to_vec())))
+                let value = opened(key.value(), value.value())?;
+                Ok((key.value().to_vec(), Some(value)))
             });
         scan(Merge::new(over, under), limit)
     }
@@ -225,6 +231,18 @@ pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
 pub(super) fn snapshot_of(database: &Database) -> Result<Snapshot, redb::Error> {
     Ok(database.begin_read()?.open_table(RECORDS)?)
 }
+
+fn opened(key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match unseal(key, sealed) {
+        Some(value) => Ok(value.to_vec()),
+        None => Err(read_failed(&DamagedRecord(key.escape_ascii().to_string()))),
+    }
+}
+
+/// A record that is not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("the record {0} is damaged; start this process again, which looks through all of them")]
+struct DamagedRecord(String);
 
 fn read_failed(error: &dyn std::error::Error) -> StoreError {
     tracing::error!(%error, "cannot read from storage");

@@ -1,16 +1,21 @@
 //! The file system, as far as storage needs it.
 
 use std::fmt::Debug;
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::{File as SystemFile, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
+use roundelay_core::NodeId;
 
 use super::open::{explain, initialise};
-use super::{FILE_NAME, OpenError};
+use super::{DataDir, FILE_NAME, OpenError};
 use crate::identity::sync_dir;
+
+/// The file with the [`Mark`](super::mark::Mark).
+pub(super) const MARK_NAME: &str = "roundelay.mark";
 
 /// redb's page cache grows to this many bytes.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -23,6 +28,12 @@ pub(super) trait Medium: Debug + Send {
     /// Bytes that are free for the file to grow.
     fn free_bytes(&self) -> io::Result<u64>;
 
+    /// The mark that was written last, if it is there.
+    fn read_mark(&self) -> Vec<u8>;
+
+    /// Writes a mark over the last one, without waiting until it is durable.
+    fn write_mark(&mut self, mark: &[u8]);
+
     /// How many bytes of the file redb may keep in memory.
     fn cache_bytes(&self) -> usize {
         CACHE_BYTES_MAX
@@ -32,67 +43,75 @@ pub(super) trait Medium: Debug + Send {
 /// The real file.
 #[derive(Debug)]
 pub(super) struct File {
-    path: PathBuf,
-    /// Keeps other processes out of the directory.
-    _lock: Option<std::fs::File>,
+    dir: DataDir,
+    /// Once it was written.
+    mark: Option<SystemFile>,
 }
 
 impl File {
-    /// The file of a directory; both are made where they are missing.
-    pub(super) fn in_dir(dir: &Path) -> Result<Self, OpenError> {
-        let unusable = |source| OpenError::Unusable {
-            dir: dir.to_owned(),
-            source,
+    /// The file of a directory, which is made for this node if it is missing.
+    pub(super) fn in_dir(dir: DataDir, owner: &NodeId) -> Result<Self, OpenError> {
+        let file = Self { dir, mark: None };
+        let dir = file.dir.path();
+        let made = match file.path(FILE_NAME).try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => file.create(owner),
+            Err(error) => Err(error.into()),
         };
-        std::fs::create_dir_all(dir).map_err(unusable)?;
-        let file = Self {
-            path: dir.join(FILE_NAME),
-            _lock: lock(dir)?,
-        };
-        if !file.path.try_exists().map_err(unusable)? {
-            file.create().map_err(|error| explain(error, dir))?;
-            sync_dir(dir).map_err(unusable)?;
-        }
+        made.map_err(|error| explain(error, dir))?;
         Ok(file)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Makes the file elsewhere and puts it in its place whole: redb cannot
     /// open one whose making was cut short.
-    fn create(&self) -> Result<(), redb::Error> {
-        let unfinished = self.path.with_extension("redb.new");
+    fn create(&self, owner: &NodeId) -> Result<(), redb::Error> {
+        let (path, unfinished) = (self.path(FILE_NAME), self.path("roundelay.redb.new"));
         match std::fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        initialise(Database::create(&unfinished)?)?;
-        std::fs::rename(&unfinished, &self.path)?;
-        Ok(())
+        let number = getrandom::u64().map_err(io::Error::other)?;
+        initialise(Database::create(&unfinished)?, owner, number)?;
+        std::fs::rename(&unfinished, path)?;
+        Ok(sync_dir(self.dir.path())?)
+    }
+
+    fn try_write_mark(&mut self, mark: &[u8]) -> io::Result<()> {
+        if self.mark.is_none() {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false);
+            self.mark = Some(options.open(self.path(MARK_NAME))?);
+        }
+        let file = self.mark.as_ref();
+        file.map_or(Ok(()), |file| file.write_all_at(mark, 0))
     }
 }
 
 impl Medium for File {
     fn file(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let path = self.path(FILE_NAME);
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
         let file = FileBackend::new(file).map_err(io::Error::other)?;
         Ok(Box::new(file))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.path)?;
+        let stat = rustix::fs::statvfs(self.dir.path())?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
-}
 
-/// Locks a directory. Some file systems cannot: there redb's own lock is left.
-fn lock(dir: &Path) -> Result<Option<std::fs::File>, OpenError> {
-    let Ok(opened) = std::fs::File::open(dir) else {
-        return Ok(None);
-    };
-    match opened.try_lock() {
-        Ok(()) => Ok(Some(opened)),
-        Err(TryLockError::Error(_)) => Ok(None),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            dir: dir.to_owned(),
-        }),
+    fn read_mark(&self) -> Vec<u8> {
+        std::fs::read(self.path(MARK_NAME)).unwrap_or_default()
+    }
+
+    fn write_mark(&mut self, mark: &[u8]) {
+        // An older mark does no harm.
+        if let Err(error) = self.try_write_mark(mark) {
+            tracing::debug!(%error, "cannot write the mark");
+        }
     }
 }

@@ -18,22 +18,24 @@ use super::super::committer::{Committer, Order};
 use super::super::disk::Snapshot;
 use super::super::open::Opened;
 use super::super::overlay::bytes_of;
-use super::power::PowerDisk;
+use super::super::seal::unseal;
+use super::OWNER;
+use super::power::{Image, PowerDisk};
 
 /// Runs of random cuts, unless the environment says otherwise.
 const SEEDS: u64 = 20;
 /// How often the power goes in each of them.
 const LIVES: u64 = 6;
 /// Power for ever.
-const NO_CUT: u64 = u64::MAX;
+pub(super) const NO_CUT: u64 = u64::MAX;
 /// Every order writes its number here.
 const NUMBER: &[u8] = b"number";
 
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[test]
 fn power_may_go_at_random_again_and_again() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let mut run = Run::new(seed, PowerDisk::new);
         for _ in 0..LIVES {
             let cut = run.rng.u64(1..200);
@@ -61,7 +63,7 @@ fn power_may_go_before_any_operation() {
 #[test]
 fn a_disk_may_refuse_at_random_and_the_power_go_too() {
     let mut refused = 0;
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let mut run = Run::new(seed, PowerDisk::new);
         run.refuses = true;
         for _ in 0..LIVES {
@@ -78,7 +80,7 @@ fn a_disk_may_refuse_at_random_and_the_power_go_too() {
 #[test]
 fn a_disk_that_lies_is_caught() {
     let caught = (0..20).filter(|seed| {
-        let mut run = Run::new(*seed, |bytes, cut| PowerDisk::new(bytes, cut).lying());
+        let mut run = Run::new(*seed, |image, cut| PowerDisk::new(image, cut).lying());
         let died = run.live(100, 30);
         died.and_then(|_| run.live(NO_CUT, 1)).is_err()
     });
@@ -86,13 +88,15 @@ fn a_disk_that_lies_is_caught() {
 }
 
 /// A file from life to life, and what must be in it.
-struct Run {
+pub(super) struct Run {
     seed: u64,
     rng: Rng,
-    make: fn(Vec<u8>, u64) -> PowerDisk,
+    make: fn(Image, u64) -> PowerDisk,
     /// Whether the disk refuses some operations.
     refuses: bool,
-    bytes: Vec<u8>,
+    /// Whether the process is killed in the end, and the disk keeps its power.
+    pub(super) is_killed: bool,
+    pub(super) image: Image,
     epoch: u64,
     /// What may be in the file, by the number of the last order: what was
     /// acknowledged last, and a group that came after it.
@@ -104,13 +108,14 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, make: fn(Vec<u8>, u64) -> PowerDisk) -> Self {
+    pub(super) fn new(seed: u64, make: fn(Image, u64) -> PowerDisk) -> Self {
         Self {
             seed,
             rng: Rng::with_seed(seed),
             make,
             refuses: false,
-            bytes: Vec::new(),
+            is_killed: false,
+            image: Image::default(),
             epoch: 0,
             possible: [(0, Records::new())].into(),
             acknowledged: 0,
@@ -121,11 +126,11 @@ impl Run {
 
     /// Opens the file and commits groups to it until the power goes, after so
     /// many operations. Tells how many there were.
-    fn live(&mut self, cut: u64, groups: usize) -> Result<u64, String> {
-        let disk = (self.make)(std::mem::take(&mut self.bytes), cut);
+    pub(super) fn live(&mut self, cut: u64, groups: usize) -> Result<u64, String> {
+        let disk = (self.make)(std::mem::take(&mut self.image), cut);
         let created = disk.create().map_err(|error| error.to_string());
         let opened = created.and_then(|()| {
-            let opened = Opened::open(Box::new(disk.clone()), Path::new("dir"), 1);
+            let opened = Opened::open(Box::new(disk.clone()), Path::new("dir"), &OWNER, 1);
             opened.map_err(|error| error.to_string())
         });
         let lived = match opened {
@@ -134,7 +139,10 @@ impl Run {
             Err(_) => Ok(()),
         };
         let done = disk.operations();
-        self.bytes = disk.after_power_loss(&mut self.rng);
+        self.image = match self.is_killed {
+            true => disk.image(),
+            false => disk.after_power_loss(&mut self.rng),
+        };
         lived.map_err(|error| format!("seed {}: {error}", self.seed))?;
         Ok(done)
     }
@@ -168,6 +176,9 @@ impl Run {
             if !done && !disk.has_refused() {
                 return Err("a commit was refused without a reason".to_owned());
             }
+        }
+        if self.is_killed {
+            disk.cut();
         }
         Ok(())
     }
@@ -231,7 +242,7 @@ impl Run {
     }
 
     /// What is found is what was acknowledged, all of it and nothing else.
-    fn check(&self, found: &Records) -> Result<(), String> {
+    pub(super) fn check(&self, found: &Records) -> Result<(), String> {
         let number = number_of(found);
         if number != self.acknowledged || !self.possible.contains_key(&number) {
             let (last, possible) = (self.acknowledged, self.possible.keys());
@@ -246,11 +257,12 @@ impl Run {
     }
 }
 
-fn records(snapshot: &Snapshot) -> Result<Records, String> {
+pub(super) fn records(snapshot: &Snapshot) -> Result<Records, String> {
     let entries = snapshot.iter().map_err(|error| error.to_string())?;
     let entries = entries.map(|entry| {
         let (key, value) = entry.map_err(|error| error.to_string())?;
-        Ok((key.value().to_vec(), value.value().to_vec()))
+        let value = unseal(key.value(), value.value()).ok_or("a record is damaged")?;
+        Ok((key.value().to_vec(), value.to_vec()))
     });
     entries.collect()
 }
@@ -261,10 +273,10 @@ fn number_of(records: &Records) -> u64 {
 }
 
 /// The seed that `ROUNDELAY_SEED` names, else as many as `ROUNDELAY_SEEDS`.
-fn seeds() -> Range<u64> {
+pub(super) fn seeds(count: u64) -> Range<u64> {
     let number = |name| Some(std::env::var(name).ok()?.parse().expect(name));
     match number("ROUNDELAY_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("ROUNDELAY_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("ROUNDELAY_SEEDS").unwrap_or(count),
     }
 }

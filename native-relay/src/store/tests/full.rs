@@ -9,20 +9,20 @@ use roundelay_core::store::StoreError;
 use super::super::committer::{LAST_BYTES, RESERVE_BYTES};
 use super::super::disk::Disk;
 use super::super::{Kind, Storage};
-use super::power::PowerDisk;
-use super::{put, remove};
+use super::power::{Image, PowerDisk};
+use super::{OWNER, put, remove};
 
 const MANY: u64 = u64::MAX / 2;
 
 fn storage(disk: &PowerDisk) -> Storage {
     disk.create().unwrap();
-    let disk = Disk::open_medium(Box::new(disk.clone()), Path::new("dir"), 1).unwrap();
+    let disk = Disk::open_medium(Box::new(disk.clone()), Path::new("dir"), &OWNER, 1).unwrap();
     let kind = Kind::Disk(Box::new(disk));
     Storage { kind }
 }
 
 fn disk() -> PowerDisk {
-    PowerDisk::new(Vec::new(), u64::MAX)
+    PowerDisk::new(Image::default(), u64::MAX)
 }
 
 #[tokio::test]

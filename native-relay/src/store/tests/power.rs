@@ -10,12 +10,20 @@ use redb::{Database, StorageBackend};
 
 use super::super::medium::Medium;
 use super::super::open::initialise;
+use super::OWNER;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
 /// Small, so that pages leave redb's cache before a commit does.
 const CACHE_BYTES: usize = 256 << 10;
+
+/// What is on a disk.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Image {
+    pub(super) file: Vec<u8>,
+    pub(super) mark: Vec<u8>,
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct PowerDisk(Arc<Mutex<State>>);
@@ -38,6 +46,9 @@ struct State {
     refused: Range<u64>,
     why: io::ErrorKind,
     free_bytes: u64,
+    mark: Vec<u8>,
+    /// What the mark was when the disk got its power.
+    mark_before: Vec<u8>,
 }
 
 impl State {
@@ -75,11 +86,11 @@ enum Fate {
 }
 
 impl PowerDisk {
-    /// A disk with these bytes on it, and power for so many operations.
-    pub(super) fn new(bytes: Vec<u8>, operations: u64) -> Self {
+    /// A disk with this on it, and power for so many operations.
+    pub(super) fn new(image: Image, operations: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
-            cached: bytes.clone(),
-            synced: bytes,
+            cached: image.file.clone(),
+            synced: image.file,
             unsynced: Vec::new(),
             left: operations,
             done: 0,
@@ -87,6 +98,8 @@ impl PowerDisk {
             refused: 0..0,
             why: io::ErrorKind::Other,
             free_bytes: u64::MAX,
+            mark: image.mark.clone(),
+            mark_before: image.mark,
         })))
     }
 
@@ -127,10 +140,10 @@ impl PowerDisk {
         if !self.0.lock().unwrap().cached.is_empty() {
             return Ok(());
         }
-        let elsewhere = Self::new(Vec::new(), self.left());
+        let elsewhere = Self::new(Image::default(), self.left());
         let made = Database::builder().create_with_backend(elsewhere.clone());
         let made = made.map_err(redb::Error::from);
-        let made = made.and_then(initialise);
+        let made = made.and_then(|made| initialise(made, &OWNER, 1));
         let other = &*elsewhere.0.lock().unwrap();
         let state = &mut *self.0.lock().unwrap();
         (state.left, state.done) = (other.left, other.done);
@@ -145,12 +158,30 @@ impl PowerDisk {
         self.0.lock().unwrap().done
     }
 
+    /// Carries out nothing more: who writes was killed, or is to see no power.
+    pub(super) fn cut(&self) {
+        self.0.lock().unwrap().left = 0;
+    }
+
+    /// What a process finds that comes after one that was killed.
+    pub(super) fn image(&self) -> Image {
+        let state = self.0.lock().unwrap();
+        Image {
+            file: state.cached.clone(),
+            mark: state.mark.clone(),
+        }
+    }
+
     /// What is on the disk after the power went: of what was not synced each
     /// write may be there, missing, or there in parts. Changes of the length
     /// keep their order, as file systems journal them.
-    pub(super) fn after_power_loss(&self, rng: &mut Rng) -> Vec<u8> {
+    pub(super) fn after_power_loss(&self, rng: &mut Rng) -> Image {
         let state = &mut *self.0.lock().unwrap();
         state.left = 0;
+        let mut mark = state.mark_before.clone();
+        mark.resize(state.mark.len(), 0);
+        let kept = rng.usize(0..=mark.len());
+        mark[..kept].copy_from_slice(&state.mark[..kept]);
         let mut bytes = state.synced.clone();
         let mut lens_kept = true;
         let whole = *rng
@@ -174,7 +205,7 @@ impl PowerDisk {
                 }
             }
         }
-        bytes
+        Image { file: bytes, mark }
     }
 
     fn operate(&self, change: impl FnOnce(&mut State)) -> io::Result<()> {
@@ -213,6 +244,17 @@ fn tear(bytes: &mut [u8], offset: usize, new: &[u8], fate: Fate, rng: &mut Rng) 
 impl Medium for PowerDisk {
     fn file(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn read_mark(&self) -> Vec<u8> {
+        self.0.lock().unwrap().mark.clone()
+    }
+
+    fn write_mark(&mut self, mark: &[u8]) {
+        let state = &mut *self.0.lock().unwrap();
+        if state.left > 0 {
+            state.mark = mark.to_vec();
+        }
     }
 
     fn cache_bytes(&self) -> usize {
