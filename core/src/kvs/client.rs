@@ -292,14 +292,28 @@ impl Kvs {
                 request.tried.insert(from);
                 request.in_hand = false;
                 self.learn_views(&[view], now);
+                self.name_anew(id);
                 self.try_request(id, now);
             }
             Outcome::NotReady { perhaps } => {
                 request.tried.insert(from);
                 request.in_hand = false;
                 request.perhaps |= perhaps;
+                self.name_anew(id);
                 self.try_request(id, now);
             }
+        }
+    }
+
+    /// A write that a coordinator gave back is another question to it, should
+    /// it be asked again: it answers the same one as before.
+    fn name_anew(&mut self, id: RequestId) {
+        let message = self.new_id();
+        let request = self.clients.requests.get_mut(&id);
+        if let Some(request) = request.filter(|request| request.op.is_write()) {
+            self.clients.by_message.remove(&request.message);
+            self.clients.by_message.insert(message, id);
+            request.message = message;
         }
     }
 

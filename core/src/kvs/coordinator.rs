@@ -98,14 +98,10 @@ impl Coordinations {
 
     /// Remembers how a write of another node ended.
     pub(super) fn served(&mut self, peer: NodeId, id: u64, outcome: &Outcome) {
+        // Also that it was not applied: a question that comes twice must not
+        // be carried out after its caller was told so.
         if let Some(entry) = self.served.get_mut(&(peer, id)) {
-            match outcome {
-                Outcome::Written { .. } => *entry = Some(outcome.clone()),
-                // Not applied: a second try is a new one.
-                _ => {
-                    self.served.remove(&(peer, id));
-                }
-            }
+            *entry = Some(outcome.clone());
         }
     }
 
