@@ -127,7 +127,7 @@ fn what_is_no_message_is_refused_and_counted() {
     let silent = attach(listen);
     let forward = [&[1][..], &[7; 32], b"body"].concat();
     let attach_zeros = [
-        &[0, 2, 7][..],
+        &[0, 3, 7][..],
         b"default",
         &[0; 64],
         &[1, 0, 0, 0],
