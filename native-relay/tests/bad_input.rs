@@ -126,8 +126,9 @@ fn what_is_no_message_is_refused_and_counted() {
     let listen = ring.listen;
     let silent = attach(listen);
     let forward = [&[1][..], &[7; 32], b"body"].concat();
+    let version = u8::try_from(roundelay_core::wire::PROTOCOL_VERSION).unwrap();
     let attach_zeros = [
-        &[0, 3, 7][..],
+        &[0, version, 7][..],
         b"default",
         &[0; 64],
         &[1, 0, 0, 0],
