@@ -87,33 +87,7 @@ pub enum Command {
 pub enum ClientCommand {
     /// Write a key, or delete it, if it has this version, or no value; print
     /// the new version. Ends with 4 if not.
-    Cas {
-        /// bucket/name, or a name alone.
-        #[arg(value_parser = key)]
-        key: Key,
-        /// The value; read from stdin when absent. At most 1 MiB.
-        #[arg(conflicts_with = "delete")]
-        value: Option<OsString>,
-        /// The version that the key must have, as put prints it.
-        #[arg(
-            long = "if-version",
-            value_name = "VERSION",
-            required_unless_present = "absent"
-        )]
-        version: Option<Version>,
-        /// The key must have no value.
-        #[arg(long = "if-absent", conflicts_with = "version")]
-        absent: bool,
-        /// Delete the key instead of writing it.
-        #[arg(long, conflicts_with = "absent")]
-        delete: bool,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        /// Which node to ask.
-        #[command(flatten)]
-        node: NodeFlags,
-    },
+    Cas(Cas),
     /// Write a key; print its version and copies.
     Put {
         /// bucket/name, or a name alone.
@@ -217,6 +191,36 @@ pub struct NodeFlags {
     /// The file with the node's bearer token, where it wants one.
     #[arg(long, env = "ROUNDELAY_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+}
+
+/// A write on a condition.
+#[derive(Debug, clap::Args)]
+pub struct Cas {
+    /// bucket/name, or a name alone.
+    #[arg(value_parser = key)]
+    pub key: Key,
+    /// The value; read from stdin when absent. At most 1 MiB.
+    #[arg(conflicts_with = "delete")]
+    pub value: Option<OsString>,
+    /// The version that the key must have, as put prints it.
+    #[arg(
+        long = "if-version",
+        value_name = "VERSION",
+        required_unless_present = "absent"
+    )]
+    pub version: Option<Version>,
+    /// The key must have no value.
+    #[arg(long = "if-absent", conflicts_with = "version")]
+    pub absent: bool,
+    /// Delete the key instead of writing it.
+    #[arg(long, conflicts_with = "absent")]
+    pub delete: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeFlags,
 }
 
 /// What a call on a key promises.

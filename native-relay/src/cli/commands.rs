@@ -10,7 +10,7 @@ use roundelay_core::kvs::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::client::{Answer, Client, Failure};
-use super::{ClientCommand, Exit, NodeFlags, table};
+use super::{Cas, ClientCommand, Exit, NodeFlags, table};
 use crate::identity;
 
 /// Carries out a command; what is asked for goes to stdout, what went wrong
@@ -42,28 +42,7 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             let answer = client.kv("PUT", &key, &promise.mode, Some(&value))?;
             Ok(written(&answer, json))
         }
-        ClientCommand::Cas {
-            key,
-            value,
-            version,
-            delete,
-            json,
-            node,
-            ..
-        } => {
-            let client = Client::new(&node)?;
-            let value = match delete {
-                true => None,
-                false => Some(value_or_stdin(value)?),
-            };
-            let version = version.map(|version| format!("\"{version}\""));
-            let condition = match &version {
-                Some(version) => ("if-match", version.as_str()),
-                None => ("if-none-match", "*"),
-            };
-            let answer = client.compare_and_set(&key, condition, value.as_deref())?;
-            Ok(written(&answer, json))
-        }
+        ClientCommand::Cas(cas) => compare_and_set(cas),
         ClientCommand::Get { key, promise, node } => {
             let answer = Client::new(&node)?.kv("GET", &key, &promise.mode, None)?;
             Ok(answer.body)
@@ -113,6 +92,21 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             })
         }
     }
+}
+
+fn compare_and_set(cas: Cas) -> Result<Vec<u8>, Failure> {
+    let client = Client::new(&cas.node)?;
+    let value = match cas.delete {
+        true => None,
+        false => Some(value_or_stdin(cas.value)?),
+    };
+    let version = cas.version.map(|version| format!("\"{version}\""));
+    let condition = match &version {
+        Some(version) => ("if-match", version.as_str()),
+        None => ("if-none-match", "*"),
+    };
+    let answer = client.compare_and_set(&cas.key, condition, value.as_deref())?;
+    Ok(written(&answer, cas.json))
 }
 
 /// The id of the node that a data directory belongs to.
