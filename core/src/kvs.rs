@@ -19,6 +19,8 @@ mod client;
 mod coordinator;
 mod entry;
 mod evict;
+#[cfg(test)]
+mod fixture;
 mod handover;
 mod key;
 mod message;
@@ -29,7 +31,6 @@ mod plan;
 mod promise;
 mod pull;
 mod pulling;
-mod reading;
 mod register;
 mod request;
 mod retire;

@@ -231,7 +231,6 @@ impl Kvs {
             .filter(|_| request.op.mode() == Mode::One);
         let voters = &self.views.get(slot).view.voters;
         let known = !voters.is_empty() && !voters.contains(&self.own);
-        let known = known && !self.peers.is_new(now.mono);
         let Some(request) = self.clients.requests.get_mut(&id) else {
             return;
         };
@@ -242,8 +241,7 @@ impl Kvs {
         } else if known && request.patient_until <= now.mono {
             self.fail(id);
         } else {
-            // Views or members may still be on their way, or be settled here,
-            // or a voter be back in a moment.
+            // Views or members may still be on their way, or be settled here.
             request.retry_at = now.mono + PAUSE;
         }
     }

@@ -1,6 +1,7 @@
 //! Requests that this node coordinates.
 
 mod late;
+mod reading;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -45,33 +46,35 @@ pub(super) enum Origin {
 /// All requests being coordinated, and what became of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Coordinations {
-    pub(super) active: BTreeMap<CoordinationId, Coordination>,
+    active: BTreeMap<CoordinationId, Coordination>,
     /// Writes of other nodes: being coordinated, or done.
     served: BTreeMap<(NodeId, u64), Option<Outcome>>,
     served_order: VecDeque<(NodeId, u64)>,
 }
 
 #[derive(Debug)]
-pub(super) struct Coordination {
-    pub(super) origin: Option<Origin>,
-    pub(super) op: Op,
+struct Coordination {
+    origin: Option<Origin>,
+    op: Op,
     slot: Slot,
-    pub(super) view: u64,
-    pub(super) voters: Vec<NodeId>,
+    view: u64,
+    voters: Vec<NodeId>,
     /// Voters that have voted, this node among them once it has.
-    pub(super) voted: BTreeSet<NodeId>,
+    voted: BTreeSet<NodeId>,
+    /// Voters whose storage refused the write.
+    full: BTreeSet<NodeId>,
     /// How many votes it takes.
-    pub(super) need: usize,
-    pub(super) state: State,
+    need: usize,
+    state: State,
     /// How often the voters were asked, and who has not answered.
     rounds: u32,
-    pub(super) asked: Asked,
+    asked: Asked,
     resend_at: Instant,
     deadline: Instant,
 }
 
 #[derive(Debug)]
-pub(super) enum State {
+enum State {
     Write(Entry),
     Read {
         have: Version,
@@ -222,6 +225,7 @@ impl Kvs {
             view: view.number,
             voters: view.voters,
             voted: BTreeSet::new(),
+            full: BTreeSet::new(),
             need,
             state,
             rounds: 0,
@@ -263,7 +267,8 @@ impl Kvs {
             return;
         };
         let others = one.voters.iter().filter(|voter| {
-            **voter != self.own && !one.voted.contains(*voter) && self.peers.is_alive(voter)
+            let answered = one.voted.contains(*voter) || one.full.contains(*voter);
+            **voter != self.own && !answered && self.peers.is_alive(voter)
         });
         let enough = match &one.state {
             State::Write(_) => usize::MAX,
@@ -312,7 +317,7 @@ impl Kvs {
             return;
         };
         if !kept {
-            return self.abandon(id, RequestError::Full, now);
+            return self.on_full(id, self.own, now);
         }
         if one.op.mode() == Mode::Quorum && !self.votes_in(one.slot, one.view) {
             return self.restart(id, now);
@@ -340,13 +345,9 @@ impl Kvs {
             return;
         };
         one.voted.insert(voter);
-        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
         let outcome = Outcome::Written {
             version: entry.version,
-            copies: Copies {
-                have: count(one.voted.len()),
-                of: count(one.voters.len()),
-            },
+            copies: Copies::counted(one.voted.len(), one.voters.len()),
         };
         let answer = one.origin.take_if(|_| one.voted.len() >= one.need);
         let done = one.is_done(|voter| self.peers.is_alive(voter));
@@ -355,6 +356,8 @@ impl Kvs {
         }
         if done {
             self.coordinations.active.remove(&id);
+        } else {
+            self.end_refused(id, now);
         }
     }
 
@@ -383,6 +386,7 @@ impl Kvs {
             need: view.majority(),
             voters: view.voters,
             voted,
+            full: BTreeSet::new(),
             state: State::Write(entry),
             rounds: 1,
             asked: Asked::default(),
@@ -451,12 +455,7 @@ impl Kvs {
                     self.conclude(origin, Outcome::Ahead { unix_ms }, now);
                 }
             }
-            VoteError::Full => {
-                let full = self.coordinations.active.get(&id);
-                if full.is_some_and(|one| one.voters.len() - 1 < one.need) {
-                    self.abandon(id, RequestError::Full, now);
-                }
-            }
+            VoteError::Full => self.on_full(id, from, now),
         }
     }
 
@@ -482,11 +481,50 @@ impl Kvs {
         self.conclude(origin, Outcome::NotReady { perhaps }, now);
     }
 
-    pub(super) fn abandon(&mut self, id: CoordinationId, error: RequestError, now: Now) {
+    /// A read that this node cannot serve: the caller asks another.
+    fn give_back(&mut self, id: CoordinationId, now: Now) {
         if let Some(one) = self.coordinations.active.remove(&id)
             && let Some(origin) = one.origin
         {
+            self.conclude(origin, Outcome::NotReady { perhaps: false }, now);
+        }
+    }
+
+    /// A voter's storage refused a write. The others may be enough.
+    fn on_full(&mut self, id: CoordinationId, voter: NodeId, now: Now) {
+        if let Some(one) = self.coordinations.active.get_mut(&id) {
+            one.full.insert(voter);
+            self.end_refused(id, now);
+        }
+    }
+
+    /// Ends a write that all voters answered, and too few took. It is surely not
+    /// applied only if none was asked in vain.
+    fn end_refused(&mut self, id: CoordinationId, now: Now) {
+        let Some(one) = self.coordinations.active.get_mut(&id) else {
+            return;
+        };
+        let waits = one.voters.iter().any(|voter| {
+            let answered = one.voted.contains(voter) || one.full.contains(voter);
+            !answered && (*voter == self.own || self.peers.is_alive(voter))
+        });
+        if waits || one.full.is_empty() || one.voted.len() >= one.need {
+            return;
+        }
+        let nowhere = one.voters.iter().all(|voter| {
+            let untouched = !one.voted.contains(voter) && one.asked.place(voter).is_none();
+            untouched || one.full.contains(voter)
+        });
+        let error = match nowhere {
+            true => RequestError::Full,
+            false => RequestError::OutcomeUnknown,
+        };
+        if let Some(origin) = one.origin.take() {
+            self.coordinations.active.remove(&id);
             self.conclude(origin, Outcome::Failed(error), now);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,91 +262,37 @@ impl Kvs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Facts, Identity};
-    use crate::kvs::key::SLOT_COUNT;
+    use crate::kvs::fixture::{Said, at, drain, id, voter};
     use crate::kvs::message::Vote;
-    use crate::kvs::peers::Living;
-    use crate::kvs::view::{SlotView, View};
-    use crate::kvs::{KvsAction, Mode, RequestId};
-    use crate::rng::Rng;
-    use crate::status::Class;
+    use crate::kvs::{Mode, RequestId};
     use crate::store::Stored;
 
-    fn id(seed: u8) -> NodeId {
-        Identity::from_seed(&[seed; 32]).id()
-    }
-
-    fn at(millis: u64) -> Now {
-        Now {
-            mono: Instant::default() + Duration::from_millis(millis),
-            unix_ms: millis,
-        }
-    }
-
-    /// The first of three voters, which serves, and whose fellows have caught up.
-    fn voter() -> Kvs {
-        let mut kvs = Kvs::new(id(1), Class::Durable, Rng::from_seed([5; 32]));
-        let voters: Vec<NodeId> = [id(1), id(2), id(3)].into();
-        let view = View {
-            number: 3,
-            voters: voters.clone(),
-            previous: voters,
+    fn is_taken(said: &Said) -> bool {
+        let taken = |(_, message): &(NodeId, Message)| {
+            matches!(message, Message::HandOver(HandOver::Taken { .. }))
         };
-        let (first, last) = (0, SLOT_COUNT - 1);
-        kvs.learn_views(&[SlotView { first, last, view }], at(0));
-        let all = kvs.views.slots_where(|_| true);
-        kvs.views.set_filled(&all, 3);
-        let facts = Facts {
-            epoch: 1,
-            class: Class::Durable,
-            name: alloc::string::String::new(),
-        };
-        let alive = [2, 3, 4].map(|seed| (id(seed), Living::of(&facts)));
-        kvs.set_members(alive.into(), at(0));
-        for fellow in [id(2), id(3)] {
-            kvs.peers.set_comparing(&fellow);
-            kvs.peers.set_caught_up(&fellow);
-        }
-        kvs
-    }
-
-    /// Carries storage orders out, and returns the ids of writes that voters
-    /// were asked for, and how often it was said that an offer was taken.
-    fn drain(kvs: &mut Kvs, now: Now) -> (Vec<u64>, usize) {
-        let (mut votes, mut taken) = (Vec::new(), 0);
-        while let Some(action) = kvs.actions.pop_front() {
-            match action {
-                KvsAction::Store { token, .. } => kvs.on_stored(token, Ok(Stored::Done), now),
-                KvsAction::Send { message, .. } => match message {
-                    Message::Vote(Vote::Write { id, .. }) => votes.push(id),
-                    Message::HandOver(HandOver::Taken { .. }) => taken += 1,
-                    _ => {}
-                },
-                _ => {}
-            }
-        }
-        (votes, taken)
+        said.messages.iter().any(taken)
     }
 
     #[test]
     fn nothing_is_taken_while_a_voter_refuses_writes() {
         let mut kvs = voter();
+        let done = || Ok(Stored::Done);
         let key = Key::new("a/0").unwrap();
         let slots = SlotSet::from_slots([key.slot()].into_iter());
         let value = Some(b"value".to_vec());
         kvs.put(RequestId(1), key, value, (Mode::Quorum, None), at(0));
-        let (votes, _) = drain(&mut kvs, at(0));
-        let [write, ..] = votes[..] else {
-            panic!("nobody was asked");
-        };
+        let write = drain(&mut kvs, at(0), done()).write();
         let vote = || Message::Vote(Vote::Wrote { id: write, view: 3 });
         kvs.on_message(id(2), vote(), at(10));
         kvs.on_timeout(at(3000));
-        drain(&mut kvs, at(3000));
+        drain(&mut kvs, at(3000), done());
         kvs.on_taken_over(id(4), 7, &slots);
-        assert_eq!(drain(&mut kvs, at(3000)).1, 0, "the third voter lacks it");
+        let said = drain(&mut kvs, at(3000), done());
+        assert!(!is_taken(&said), "the third voter lacks it");
         kvs.on_message(id(3), vote(), at(3010));
         kvs.on_taken_over(id(4), 7, &slots);
-        assert_eq!(drain(&mut kvs, at(3010)).1, 1, "all three hold it");
+        let said = drain(&mut kvs, at(3010), done());
+        assert!(is_taken(&said), "all three hold it");
     }
 }

@@ -141,13 +141,7 @@ pub(crate) enum Vote {
         newer: Option<Entry>,
     },
     /// What is held of a key? With a ballot: take nothing below it from now on.
-    Prepare {
-        id: u64,
-        view: u64,
-        key: Key,
-        ballot: Option<Version>,
-        have: Version,
-    },
+    Prepare(Prepare),
     /// The version that is held, and the entry if it is newer than what the
     /// asker has.
     Promised {
@@ -160,6 +154,18 @@ pub(crate) enum Vote {
     Release { key: Key, ballot: Version },
     /// No vote.
     Refused { id: u64, why: VoteError },
+}
+
+/// What a voter is asked before a linearizable read or write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Prepare {
+    pub(crate) id: u64,
+    pub(crate) view: u64,
+    pub(crate) key: Key,
+    /// Without one, only what is held is to be told.
+    pub(crate) ballot: Option<Version>,
+    /// What the asker holds itself.
+    pub(crate) have: Version,
 }
 
 /// Why a voter does not vote.

@@ -13,9 +13,6 @@ use crate::rtt::Rtt;
 use crate::status::Class;
 use crate::time::Instant;
 
-/// How long a newcomer may take to hear of all others, be it told twice.
-const NEWCOMER: Duration = Duration::from_secs(2);
-
 /// A member that lives, since it started last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Living {
@@ -36,8 +33,6 @@ impl Living {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     alive: BTreeMap<NodeId, Living>,
-    /// When this node heard of others first.
-    met_at: Option<Instant>,
     /// When each of them came.
     came: BTreeMap<NodeId, Instant>,
     /// Since when voters that this node leads are missed.
@@ -92,20 +87,12 @@ impl Peers {
             self.absent.remove(id);
         }
         self.came.retain(|id, _| alive.contains_key(id));
-        if !alive.is_empty() {
-            self.met_at.get_or_insert(now);
-        }
         self.alive = alive;
         news
     }
 
     pub(super) fn is_alive(&self, id: &NodeId) -> bool {
         self.alive.contains_key(id)
-    }
-
-    /// Whether there may be members of whom this node has not heard yet.
-    pub(super) fn is_new(&self, now: Instant) -> bool {
-        self.met_at.is_none_or(|at| now.since(at) < NEWCOMER)
     }
 
     /// Takes note of voters that do not live; forgets all others.

@@ -11,10 +11,12 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Kvs;
 use super::entry::Entry;
 use super::key::Key;
-use super::message::{Message, Vote, VoteError};
+use super::message::{Message, Prepare, Vote, VoteError};
 use super::storage::{Pending, promise_removal, promise_write};
 use super::version::Version;
 use crate::event::Lane;
@@ -22,8 +24,6 @@ use crate::id::NodeId;
 use crate::store::StoreOp;
 use crate::time::{Instant, Now};
 use crate::wire;
-
-use serde::{Deserialize, Serialize};
 
 /// Promises held at once; then no further one is made.
 const PROMISE_COUNT_MAX: usize = 8192;
@@ -53,18 +53,6 @@ pub(super) struct Terms {
     proposer: NodeId,
     /// Whether another one may still count on an earlier promise.
     displaced: bool,
-}
-
-/// What a voter is asked for.
-#[derive(Debug)]
-pub(super) struct Prepare {
-    pub(super) id: u64,
-    pub(super) view: u64,
-    pub(super) key: Key,
-    /// Without one, only what is held is to be told.
-    pub(super) ballot: Option<Version>,
-    /// What the asker holds itself.
-    pub(super) have: Version,
 }
 
 impl Promises {
@@ -111,24 +99,18 @@ impl Kvs {
     }
 
     pub(super) fn on_prepare(&mut self, from: NodeId, asked: Prepare, now: Now) {
-        let Prepare {
-            id,
-            view,
-            key,
-            ballot,
-            have,
-        } = asked;
-        if let Some(why) = self.objection(&key, view) {
+        let (id, view, key) = (asked.id, asked.view, &asked.key);
+        if let Some(why) = self.objection(key, view) {
             return self.refuse(from, id, why);
         }
-        let Some(ballot) = ballot else {
-            return self.tell(from, (id, view), &key, have);
+        let Some(ballot) = asked.ballot else {
+            return self.tell(from, &asked);
         };
         if !self.clock.observe(ballot, now.unix_ms) {
             let unix_ms = now.unix_ms;
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
-        let newest = self.index.version(&key).max(self.promised(&key));
+        let newest = self.index.version(key).max(self.promised(key));
         #[cfg(planted_bugs)]
         let newest = if crate::planted::is("stale_ballot") {
             Version::ZERO
@@ -139,7 +121,7 @@ impl Kvs {
             return self.refuse(from, id, VoteError::Newer(newest));
         }
         let promises = &mut self.promises.by_key;
-        let before = promises.get(&key).filter(|one| one.terms.view == view);
+        let before = promises.get(key).filter(|one| one.terms.view == view);
         if before.is_none() && promises.len() >= PROMISE_COUNT_MAX {
             return self.refuse(from, id, VoteError::NotReady);
         }
@@ -152,44 +134,36 @@ impl Kvs {
                 terms.displaced || (terms.ballot, terms.proposer) != (ballot, from)
             }),
         };
-        let write = promise_write(&key, &terms);
+        let write = promise_write(key, &terms);
         let end_at = now.mono + self.rng.jitter(FORGOTTEN_AFTER) + FORGOTTEN_AFTER / 2;
         promises.insert(key.clone(), Promise { terms, end_at });
-        let pending = Pending::Promise {
-            to: from,
-            ballot,
-            prepare: (id, view, key, have),
-        };
+        let pending = Pending::Promise { to: from, asked };
         self.store(StoreOp::Commit([write].into()), pending);
     }
 
     /// A promise is durable, or could not be kept.
-    pub(super) fn on_promise_kept(
-        &mut self,
-        to: NodeId,
-        ballot: Version,
-        (id, view, key, have): (u64, u64, Key, Version),
-        kept: bool,
-    ) {
+    pub(super) fn on_promise_kept(&mut self, to: NodeId, asked: &Prepare, kept: bool) {
+        let (id, key) = (asked.id, &asked.key);
         if !kept {
             return self.refuse(to, id, VoteError::Full);
         }
-        if let Some(why) = self.objection(&key, view) {
+        if let Some(why) = self.objection(key, asked.view) {
             return self.refuse(to, id, why);
         }
-        let promised = self.promised(&key);
-        if promised > ballot {
+        let promised = self.promised(key);
+        if Some(promised) > asked.ballot {
             return self.refuse(to, id, VoteError::Newer(promised));
         }
-        self.tell(to, (id, view), &key, have);
+        self.tell(to, asked);
     }
 
     /// Tells what this voter holds of a key: the entry, too, where it is newer
     /// than what the asker has.
-    fn tell(&mut self, to: NodeId, (id, view): (u64, u64), key: &Key, have: Version) {
-        let version = self.index.version(key);
-        if version > have {
-            return self.read(key, Pending::Told { to, id, view });
+    fn tell(&mut self, to: NodeId, asked: &Prepare) {
+        let (id, view) = (asked.id, asked.view);
+        let version = self.index.version(&asked.key);
+        if version > asked.have {
+            return self.read(&asked.key, Pending::Told { to, id, view });
         }
         let newer = None;
         let vote = Vote::Promised {

@@ -501,8 +501,9 @@ impl Kvs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Facts, Identity};
+    use crate::identity::Facts;
     use crate::kvs::KvsAction;
+    use crate::kvs::fixture::id;
     use crate::kvs::key::SLOT_COUNT;
     use crate::kvs::peers::Living;
     use crate::kvs::view::{SlotView, View};
@@ -513,10 +514,6 @@ mod tests {
         mono: Instant::from_micros(0),
         unix_ms: 0,
     };
-
-    fn id(seed: u8) -> NodeId {
-        Identity::from_seed(&[seed; 32]).id()
-    }
 
     /// Two voters on everything that have just met.
     fn puller() -> Kvs {

@@ -20,7 +20,7 @@ use super::Kvs;
 use super::coordinator::Origin;
 use super::entry::Entry;
 use super::key::Key;
-use super::message::{Message, Op, Outcome, Vote, VoteError};
+use super::message::{Message, Op, Outcome, Prepare, Vote, VoteError};
 use super::request::{Condition, Copies, RequestError};
 use super::version::Version;
 use super::view::View;
@@ -53,6 +53,8 @@ struct Running {
     vote: u64,
     view: View,
     phase: Phase,
+    /// Voters that refused what this phase asks.
+    refused: BTreeSet<NodeId>,
     /// Whether the value of a write was sent to voters, ever.
     sent: bool,
     tries: u32,
@@ -102,6 +104,22 @@ impl Registers {
     }
 }
 
+impl Running {
+    /// Takes note that a voter refused. Returns whether the others may be enough:
+    /// to begin with, this node has to be among them.
+    fn can_do_without(&mut self, voter: NodeId, own: NodeId) -> bool {
+        self.refused.insert(voter);
+        let left = self.view.voters.iter();
+        let left = left.filter(|voter| !self.refused.contains(voter)).count();
+        let enough = left >= self.view.majority();
+        match self.phase {
+            Phase::Pausing => true,
+            Phase::Preparing { .. } => enough && voter != own,
+            Phase::Writing { .. } => enough,
+        }
+    }
+}
+
 impl Task {
     fn op(&self) -> Option<&Op> {
         match self {
@@ -138,6 +156,7 @@ impl Kvs {
             vote: 0,
             view: View::default(),
             phase: Phase::Pausing,
+            refused: BTreeSet::new(),
             sent: false,
             tries: 0,
             asked: 0,
@@ -171,6 +190,7 @@ impl Kvs {
         running.vote = vote;
         running.view = view;
         running.asked = 0;
+        running.refused.clear();
         running.tries = running.tries.saturating_add(1);
         running.phase = Phase::Preparing {
             ballot,
@@ -194,13 +214,13 @@ impl Kvs {
             Phase::Pausing => return,
             Phase::Preparing { ballot, told, .. } => {
                 let (ballot, have) = (*ballot, held);
-                let vote = Vote::Prepare {
+                let vote = Vote::Prepare(Prepare {
                     id,
                     view,
                     key,
                     ballot,
                     have,
-                };
+                });
                 (voters.filter(|id| !told.contains_key(id)).collect(), vote)
             }
             Phase::Writing { entry, wrote } => {
@@ -222,10 +242,10 @@ impl Kvs {
         for target in targets {
             let mut vote = vote.clone();
             // This node's own entry is wanted whole.
-            if let Vote::Prepare { have, .. } = &mut vote
+            if let Vote::Prepare(asked) = &mut vote
                 && target == own
             {
-                *have = Version::ZERO;
+                asked.have = Version::ZERO;
             }
             self.send(target, Lane::Kv, Message::Vote(vote));
         }
@@ -327,6 +347,7 @@ impl Kvs {
             let wrote = BTreeSet::new();
             running.phase = Phase::Writing { entry, wrote };
             running.asked = 0;
+            running.refused.clear();
             self.ask_register(key, now);
         }
     }
@@ -347,11 +368,7 @@ impl Kvs {
             return;
         }
         let (entry, wrote) = (entry.clone(), wrote.clone());
-        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
-        let copies = Copies {
-            have: count(wrote.len()),
-            of: count(running.view.voters.len()),
-        };
+        let copies = Copies::counted(wrote.len(), running.view.voters.len());
         let version = entry.version;
         let outcome = match &running.task {
             Task::Request(_, Op::Put { .. }) => Outcome::Written { version, copies },
@@ -375,12 +392,15 @@ impl Kvs {
             return;
         };
         let is_put = matches!(running.task.op(), Some(Op::Put { .. }));
+        if let VoteError::Newer(version) = why {
+            self.clock.observe(version, now.unix_ms);
+        }
+        let is_final = matches!(why, VoteError::Newer(_) | VoteError::Full);
+        if is_final && running.can_do_without(from, self.own) {
+            return;
+        }
         match why {
             VoteError::Newer(version) if is_put => self.outrun(&key, version, now),
-            VoteError::Newer(version) => {
-                self.clock.observe(version, now.unix_ms);
-                self.pause_register(&key, now);
-            }
             VoteError::Ahead { unix_ms } if is_put && !running.sent => {
                 self.end_register(&key, Outcome::Ahead { unix_ms }, now);
             }
@@ -397,8 +417,7 @@ impl Kvs {
                     self.exchange_views(from);
                 }
             }
-            // This node's own vote is always needed.
-            VoteError::Full if is_put && from == self.own => {
+            VoteError::Full if is_put => {
                 let error = if running.sent {
                     RequestError::OutcomeUnknown
                 } else {
@@ -406,7 +425,8 @@ impl Kvs {
                 };
                 self.end_register(&key, Outcome::Failed(error), now);
             }
-            VoteError::NotReady | VoteError::Full => {}
+            VoteError::Newer(_) | VoteError::Full => self.pause_register(&key, now),
+            VoteError::NotReady => {}
         }
     }
 

@@ -68,6 +68,16 @@ pub struct Copies {
     pub of: u8,
 }
 
+impl Copies {
+    pub(crate) fn counted(have: usize, of: usize) -> Self {
+        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        Self {
+            have: count(have),
+            of: count(of),
+        }
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

@@ -12,6 +12,7 @@ use super::slots::SlotSet;
 use super::storage::Pending;
 use crate::event::Lane;
 use crate::id::NodeId;
+use crate::store::StoreError;
 
 /// Keys in one listing.
 const LISTING_COUNT_MAX: usize = 512;
@@ -134,8 +135,18 @@ impl Kvs {
         }
     }
 
-    /// Storage gave one of the entries.
-    pub(super) fn on_fetched(&mut self, number: u64, key: Key, entry: Option<Entry>) {
+    /// Storage gave one of the entries. One that it cannot read must not pass for
+    /// one that is there no more: nothing is answered, and it is asked again.
+    pub(super) fn on_fetched(
+        &mut self,
+        number: u64,
+        key: Key,
+        entry: Result<Option<Entry>, StoreError>,
+    ) {
+        let Ok(entry) = entry else {
+            self.fetches.active.remove(&number);
+            return self.counters.add("fetches_dropped");
+        };
         let Some(fetch) = self.fetches.active.get_mut(&number) else {
             return;
         };

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
-use super::message::{Message, ViewMessage, Vote, VoteError};
+use super::message::{Message, Prepare, ViewMessage, Vote, VoteError};
 use super::promise::Terms;
 use super::version::Version;
 use super::view::SlotState;
@@ -41,11 +41,7 @@ pub(super) enum Pending {
     /// Nothing that anybody waits for.
     Rest,
     /// A promise, and who is to be told what.
-    Promise {
-        to: NodeId,
-        ballot: Version,
-        prepare: (u64, u64, Key, Version),
-    },
+    Promise { to: NodeId, asked: Prepare },
     /// An entry that a proposer is told.
     Told { to: NodeId, id: u64, view: u64 },
     /// Views; these messages may be sent now.
@@ -107,13 +103,9 @@ impl Kvs {
             Pending::PullEnd { pull } => self.end_pull(pull, result.is_ok(), now),
             Pending::Dropped => self.on_dropped(),
             Pending::Rest => {}
-            Pending::Promise {
-                to,
-                ballot,
-                prepare,
-            } => self.on_promise_kept(to, ballot, prepare, result.is_ok()),
+            Pending::Promise { to, asked } => self.on_promise_kept(to, &asked, result.is_ok()),
             Pending::Told { to, id, view } => {
-                self.on_told(to, (id, view), decoded(result).ok().flatten());
+                self.on_told(to, (id, view), named(result).ok());
             }
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
@@ -121,16 +113,18 @@ impl Kvs {
                 }
             }
             Pending::OwnRead { coordination } => {
-                self.on_own_read(coordination, decoded(result), now);
+                self.on_own_read(coordination, named(result).map(Some), now);
             }
-            Pending::VoteRead { to, id, view } => {
-                let newer = decoded(result).ok().flatten();
-                let vote = Vote::ReadDone { id, view, newer };
-                self.send(to, Lane::Kv, Message::Vote(vote));
-            }
-            Pending::Fetched { fetch, key } => {
-                self.on_fetched(fetch, key, decoded(result).ok().flatten());
-            }
+            Pending::VoteRead { to, id, view } => match named(result) {
+                Ok(entry) => {
+                    let newer = Some(entry);
+                    let vote = Vote::ReadDone { id, view, newer };
+                    self.send(to, Lane::Kv, Message::Vote(vote));
+                }
+                // Silence would pass for "nothing newer".
+                Err(_) => self.refuse(to, id, VoteError::NotReady),
+            },
+            Pending::Fetched { fetch, key } => self.on_fetched(fetch, key, decoded(result)),
         }
         self.settle(now);
     }
@@ -331,6 +325,11 @@ pub(super) fn entry_removal(key: &Key) -> Write {
         key: entry_key(key),
         value: None,
     }
+}
+
+/// An entry that the index named: without one, storage failed.
+fn named(result: Result<Stored, StoreError>) -> Result<Entry, StoreError> {
+    decoded(result)?.ok_or(StoreError::Failed)
 }
 
 fn decoded(result: Result<Stored, StoreError>) -> Result<Option<Entry>, StoreError> {

@@ -4,7 +4,6 @@ use super::Kvs;
 use super::entry::Entry;
 use super::key::{Key, VALUE_LEN_MAX};
 use super::message::{Message, Vote, VoteError};
-use super::promise::Prepare;
 use super::storage::{Pending, Then};
 use super::version::Version;
 use crate::event::Lane;
@@ -33,22 +32,7 @@ impl Kvs {
                 have,
             } => self.on_read(from, (id, view), &key, have),
             Vote::ReadDone { id, view, newer } => self.on_read_done(from, (id, view), newer, now),
-            Vote::Prepare {
-                id,
-                view,
-                key,
-                ballot,
-                have,
-            } => {
-                let asked = Prepare {
-                    id,
-                    view,
-                    key,
-                    ballot,
-                    have,
-                };
-                self.on_prepare(from, asked, now);
-            }
+            Vote::Prepare(asked) => self.on_prepare(from, asked, now),
             Vote::Promised {
                 id,
                 view,

@@ -292,12 +292,16 @@ fn refused(url: &str, refusal: Refusal) -> Trouble {
 mod tests {
     use super::*;
 
+    /// One relay that was never dialled, and what dialling it takes.
+    fn one_relay() -> (Instant, Relays, Rng, VecDeque<Output>) {
+        let now = Instant::default();
+        let relays = Relays::new(&["ws://relay.example/ws".into()], now);
+        (now, relays, Rng::from_seed([7; 32]), VecDeque::new())
+    }
+
     #[test]
     fn a_lost_relay_is_dialled_for_ever_after_pauses_that_grow_and_differ() {
-        let mut now = Instant::default();
-        let mut relays = Relays::new(&["ws://relay.example/ws".into()], now);
-        let mut rng = Rng::from_seed([7; 32]);
-        let mut outputs = VecDeque::new();
+        let (mut now, mut relays, mut rng, mut outputs) = one_relay();
         let mut pauses = Vec::new();
         for number in 0..1000 {
             relays.on_timeout(&mut rng, now, || LinkId(number), &mut outputs);
@@ -325,10 +329,7 @@ mod tests {
 
     #[test]
     fn a_relay_that_does_not_answer_is_dialled_anew_soon_and_given_more_time() {
-        let mut now = Instant::default();
-        let mut relays = Relays::new(&["ws://relay.example/ws".into()], now);
-        let mut rng = Rng::from_seed([7; 32]);
-        let mut outputs = VecDeque::new();
+        let (mut now, mut relays, mut rng, mut outputs) = one_relay();
         let mut waits = Vec::new();
         for number in 0..4 {
             relays.on_timeout(&mut rng, now, || LinkId(number), &mut outputs);

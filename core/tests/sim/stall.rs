@@ -1,7 +1,7 @@
 //! How long callers wait for a member that died, or started again, without a
 //! word.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use roundelay_core::kvs::{Key, Mode, Reply, RequestId};
 use roundelay_core::status::{Class, LinkKind, MemberState};
@@ -15,6 +15,9 @@ use crate::world::{MS, SECOND, Weather, World};
 const STALL_MAX: u64 = 800 * MS;
 /// Keys in so many slots that every member is asked as a coordinator.
 const KEYS: usize = 16;
+
+/// Who waits for which answer.
+type Open = BTreeSet<(usize, RequestId)>;
 
 /// Three durable nodes, the relay among them, and two pages, all linked
 /// directly.
@@ -54,38 +57,60 @@ fn ring_of(seed: u64, durable: usize) -> World {
 /// Every living node puts or gets every key at once. Returns how long the
 /// slowest answer took.
 fn all_call(world: &mut World, put: bool) -> u64 {
-    let begun = world.now;
-    let mut open = BTreeMap::new();
     let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
-    let mut slowest = 0;
-    for index in alive {
+    call(world, &alive, put)
+}
+
+/// Some nodes put or get every key at once. Returns how long the slowest answer
+/// took.
+fn call(world: &mut World, nodes: &[usize], put: bool) -> u64 {
+    let mut open = BTreeSet::new();
+    for &index in nodes {
         for number in 0..KEYS {
-            let now = world.now_of(index);
             let key = Key::new(format!("k{number}/p{index}")).unwrap();
-            let Some(node) = &mut world.processes[index].node else {
-                continue;
-            };
-            let request = match put {
-                true => node.put(key, b"value".to_vec(), Mode::Quorum, now),
-                false => node.get(key, Mode::Quorum, now),
-            };
-            open.insert((index, request), number);
-            for (index, event) in world.drain(index) {
-                on_event(&mut open, index, event);
-            }
+            ask(world, &mut open, index, key, put);
         }
     }
+    answered(world, open)
+}
+
+/// A durable node puts a key. Asserts that it can.
+fn put_one(world: &mut World, index: usize, seed: u64) {
+    let mut open = BTreeSet::new();
+    let key = Key::new(format!("k{}", world.now_of(index).unix_ms % 100)).unwrap();
+    ask(world, &mut open, index, key, true);
+    let took = answered(world, open);
+    assert!(took < SECOND, "seed {seed}: p{index} waits");
+}
+
+fn ask(world: &mut World, open: &mut Open, index: usize, key: Key, put: bool) {
+    let now = world.now_of(index);
+    let Some(node) = &mut world.processes[index].node else {
+        panic!("p{index} runs");
+    };
+    let request = match put {
+        true => node.put(key, b"value".to_vec(), Mode::Quorum, now),
+        false => node.get(key, Mode::Quorum, now),
+    };
+    open.insert((index, request));
+    for (index, event) in world.drain(index) {
+        on_event(open, index, event);
+    }
+}
+
+/// Waits for all answers. Returns how long that took.
+fn answered(world: &mut World, mut open: Open) -> u64 {
+    let begun = world.now;
     while !open.is_empty() {
         let until = world.now + MS;
         world.run_until(until, &mut |_, index, event| {
             on_event(&mut open, index, event);
         });
-        slowest = world.now - begun;
     }
-    slowest
+    world.now - begun
 }
 
-fn on_event(open: &mut BTreeMap<(usize, RequestId), usize>, index: usize, event: Event) {
+fn on_event(open: &mut Open, index: usize, event: Event) {
     if let Event::Reply { request, reply } = event {
         assert!(!matches!(reply, Reply::Failed(_)), "p{index}: {reply:?}");
         open.remove(&(index, request));
@@ -126,35 +151,11 @@ fn a_read_that_is_not_answered_goes_to_another_voter_too() {
         all_call(&mut world, false);
         world.freeze(silent);
         for page in [3, 4] {
-            let took = read(&mut world, page);
+            let took = call(&mut world, &[page], false);
             let ms = took / MS;
             assert!(took < 220 * MS, "seed {seed}: p{page} waited for {ms} ms");
         }
     }
-}
-
-/// One node reads every key at once. Returns how long the slowest answer took.
-fn read(world: &mut World, index: usize) -> u64 {
-    let begun = world.now;
-    let mut open = BTreeMap::new();
-    for number in 0..KEYS {
-        let now = world.now_of(index);
-        let key = Key::new(format!("k{number}/p{index}")).unwrap();
-        let Some(node) = &mut world.processes[index].node else {
-            panic!("p{index} runs");
-        };
-        open.insert((index, node.get(key, Mode::Quorum, now)), number);
-        for (index, event) in world.drain(index) {
-            on_event(&mut open, index, event);
-        }
-    }
-    while !open.is_empty() {
-        let until = world.now + MS;
-        world.run_until(until, &mut |_, index, event| {
-            on_event(&mut open, index, event);
-        });
-    }
-    world.now - begun
 }
 
 fn durable_know_each_other(world: &World) -> bool {
@@ -218,33 +219,10 @@ fn who_hears_nothing_is_not_believed() {
             world.run_until(until, &mut |_, _, _| {});
             accused |= suspected(&world);
             for index in [0, 1] {
-                call(&mut world, index, seed);
+                put_one(&mut world, index, seed);
             }
         }
         assert!(accused, "seed {seed}: it takes nobody for dead");
-    }
-}
-
-/// A durable node puts a key. Asserts that it can.
-fn call(world: &mut World, index: usize, seed: u64) {
-    let mut open = BTreeMap::new();
-    let now = world.now_of(index);
-    let key = Key::new(format!("k{}", now.unix_ms % 100)).unwrap();
-    let Some(node) = &mut world.processes[index].node else {
-        panic!("p{index} runs");
-    };
-    let request = node.put(key, b"value".to_vec(), Mode::Quorum, now);
-    open.insert((index, request), 0);
-    for (index, event) in world.drain(index) {
-        on_event(&mut open, index, event);
-    }
-    let begun = world.now;
-    while !open.is_empty() {
-        assert!(world.now < begun + SECOND, "seed {seed}: p{index} waits");
-        let until = world.now + MS;
-        world.run_until(until, &mut |_, index, event| {
-            on_event(&mut open, index, event);
-        });
     }
 }
 
@@ -269,7 +247,7 @@ fn a_silent_direct_link_kills_nobody() {
         let end = world.now + silence;
         while world.now < end {
             for index in [1, 2] {
-                call(&mut world, index, seed);
+                put_one(&mut world, index, seed);
             }
             let until = world.now + 50 * MS;
             world.run_until(until, &mut |_, _, _| {});

@@ -387,6 +387,15 @@ mod tests {
         }
     }
 
+    /// A file that takes so many steps, and what is to make it so long.
+    fn holding(steps: usize, len: u64) -> (Flaky, Spill) {
+        let file = Flaky::default();
+        file.allow(steps);
+        let spill = Spill::holding(Box::new(file.clone()));
+        spill.set_len(len).unwrap();
+        (file, spill)
+    }
+
     fn read_all(file: &impl StorageBackend) -> Vec<u8> {
         let mut bytes = vec![7; file.len().unwrap() as usize];
         let middle = bytes.len() / 3;
@@ -417,10 +426,8 @@ mod tests {
     fn what_the_file_refuses_is_read_all_the_same_and_poured_in_order() {
         for seed in 0..300 {
             let mut rng = Rng::with_seed(seed);
-            let file = Flaky::default();
-            let spill = Spill::holding(Box::new(file.clone()));
+            let (file, spill) = holding(0, 100);
             let mut model = vec![0; 100];
-            spill.set_len(100).unwrap();
             for _ in 0..60 {
                 file.allow(rng.usize(0..20));
                 let poured = spill.pour().is_ok();
@@ -437,10 +444,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_not_poured_stays_as_it_is() {
-        let file = Flaky::default();
-        file.allow(9);
-        let spill = Spill::holding(Box::new(file.clone()));
-        spill.set_len(10).unwrap();
+        let (file, spill) = holding(9, 10);
         assert_eq!(spill.len().unwrap(), 10);
         spill.close().unwrap();
         assert_eq!(file.len().unwrap(), 0);
@@ -448,10 +452,7 @@ mod tests {
 
     #[test]
     fn after_a_failed_sync_all_since_the_last_is_written_again() {
-        let file = Flaky::default();
-        file.allow(4);
-        let spill = Spill::holding(Box::new(file.clone()));
-        spill.set_len(4).unwrap();
+        let (file, spill) = holding(4, 4);
         spill.sync_data().unwrap();
         spill.pour().unwrap();
         spill.write(0, b"ab").unwrap();
@@ -467,10 +468,7 @@ mod tests {
 
     #[test]
     fn what_was_undone_needs_no_room_to_grow() {
-        let file = Flaky::default();
-        file.allow(1);
-        let spill = Spill::holding(Box::new(file.clone()));
-        spill.set_len(5).unwrap();
+        let (file, spill) = holding(1, 5);
         spill.pour().unwrap();
         spill.write(1, b"kept").unwrap();
         spill.set_len(8).unwrap();

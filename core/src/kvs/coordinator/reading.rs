@@ -1,19 +1,14 @@
 //! Reads that this node coordinates: a majority says whether it holds anything
 //! newer, and the newest is the answer.
 
-use super::Kvs;
-use super::coordinator::{CoordinationId, State};
-use super::entry::Entry;
-use super::message::Outcome;
-use super::request::RequestError;
-use super::waits::Question;
+use super::{CoordinationId, Entry, Kvs, Outcome, Question, State};
 use crate::id::NodeId;
 use crate::store::StoreError;
 use crate::time::Now;
 
 impl Kvs {
     /// Storage gave this node's own entry.
-    pub(super) fn on_own_read(
+    pub(in crate::kvs) fn on_own_read(
         &mut self,
         id: CoordinationId,
         entry: Result<Option<Entry>, StoreError>,
@@ -27,14 +22,15 @@ impl Kvs {
         };
         match entry {
             Ok(entry) => *own = Some(entry),
-            Err(_) => return self.abandon(id, RequestError::Busy, now),
+            // Another voter may be able to read.
+            Err(_) => return self.give_back(id, now),
         }
         one.voted.insert(self.own);
         self.finish_read(id, now);
     }
 
     /// A voter said whether it holds anything newer.
-    pub(super) fn on_read_done(
+    pub(in crate::kvs) fn on_read_done(
         &mut self,
         from: NodeId,
         (id, view): (u64, u64),

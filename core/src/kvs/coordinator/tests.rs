@@ -1,0 +1,84 @@
+//! Voters and storage that refuse.
+
+use super::*;
+use crate::kvs::fixture::{Said, at, drain, id, voter};
+use crate::kvs::{Key, Reply};
+use crate::store::{StoreError, Stored};
+
+const FULL: Result<Stored, StoreError> = Err(StoreError::Full);
+
+/// A write by this node's own caller, whose own storage answers so.
+fn put(kvs: &mut Kvs, stored: Result<Stored, StoreError>) -> Said {
+    let key = Key::new("a/0").unwrap();
+    let value = Some(b"value".to_vec());
+    kvs.put(RequestId(1), key, value, (Mode::Quorum, None), at(0));
+    drain(kvs, at(0), stored)
+}
+
+fn answer(kvs: &mut Kvs, from: u8, write: u64, wrote: bool) -> Vec<Reply> {
+    let vote = match wrote {
+        true => Vote::Wrote { id: write, view: 3 },
+        false => Vote::Refused {
+            id: write,
+            why: VoteError::Full,
+        },
+    };
+    kvs.on_message(id(from), Message::Vote(vote), at(10));
+    drain(kvs, at(10), Ok(Stored::Done)).replies
+}
+
+#[test]
+fn a_full_coordinator_acknowledges_what_the_others_hold() {
+    let mut kvs = voter();
+    let said = put(&mut kvs, FULL);
+    assert_eq!(said.replies, []);
+    let write = said.write();
+    assert_eq!(answer(&mut kvs, 2, write, true), []);
+    let replies = answer(&mut kvs, 3, write, true);
+    let [Reply::Written { copies, .. }] = replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert_eq!((copies.have, copies.of), (2, 3));
+}
+
+#[test]
+fn only_what_nobody_took_was_surely_not_applied() {
+    for (second, third, expected) in [
+        (false, false, RequestError::Full),
+        (true, false, RequestError::OutcomeUnknown),
+        (false, true, RequestError::OutcomeUnknown),
+    ] {
+        let mut kvs = voter();
+        let write = put(&mut kvs, FULL).write();
+        assert_eq!(answer(&mut kvs, 2, write, second), []);
+        let replies = answer(&mut kvs, 3, write, third);
+        assert_eq!(replies, [Reply::Failed(expected)], "{second} {third}");
+    }
+}
+
+#[test]
+fn a_voter_that_cannot_read_does_not_vote() {
+    let mut kvs = voter();
+    let said = put(&mut kvs, Ok(Stored::Done));
+    let version = said.messages.iter().find_map(|(_, message)| match message {
+        Message::Vote(Vote::Write { entry, .. }) => Some(entry.version),
+        _ => None,
+    });
+    let key = Key::new("a/0").unwrap();
+    assert_eq!(kvs.index.version(&key), version.unwrap());
+    for stored in [Err(StoreError::Failed), Ok(Stored::Value(None))] {
+        let read = Vote::Read {
+            id: 7,
+            view: 3,
+            key: key.clone(),
+            have: Version::ZERO,
+        };
+        kvs.on_message(id(2), Message::Vote(read), at(20));
+        let said = drain(&mut kvs, at(20), stored);
+        let refused = Vote::Refused {
+            id: 7,
+            why: VoteError::NotReady,
+        };
+        assert_eq!(said.messages, [(id(2), Message::Vote(refused))]);
+    }
+}

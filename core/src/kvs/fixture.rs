@@ -1,0 +1,91 @@
+//! A voter for unit tests, and its storage.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::key::SLOT_COUNT;
+use super::message::{Message, Vote};
+use super::peers::Living;
+use super::view::{SlotView, View};
+use super::{Kvs, KvsAction, Reply};
+use crate::id::NodeId;
+use crate::identity::{Facts, Identity};
+use crate::rng::Rng;
+use crate::status::Class;
+use crate::store::{StoreError, Stored};
+use crate::time::{Instant, Now};
+
+pub(super) fn id(seed: u8) -> NodeId {
+    Identity::from_seed(&[seed; 32]).id()
+}
+
+pub(super) fn at(millis: u64) -> Now {
+    Now {
+        mono: Instant::default() + Duration::from_millis(millis),
+        unix_ms: millis,
+    }
+}
+
+/// The first of three voters on everything, which serves, and whose fellows have
+/// caught up; a fourth durable member lives, too.
+pub(super) fn voter() -> Kvs {
+    let mut kvs = Kvs::new(id(1), Class::Durable, Rng::from_seed([5; 32]));
+    let voters: Vec<NodeId> = [id(1), id(2), id(3)].into();
+    let view = View {
+        number: 3,
+        voters: voters.clone(),
+        previous: voters,
+    };
+    let (first, last) = (0, SLOT_COUNT - 1);
+    kvs.learn_views(&[SlotView { first, last, view }], at(0));
+    let all = kvs.views.slots_where(|_| true);
+    kvs.views.set_filled(&all, 3);
+    let facts = Facts {
+        epoch: 1,
+        class: Class::Durable,
+        name: alloc::string::String::new(),
+    };
+    let alive = [2, 3, 4].map(|seed| (id(seed), Living::of(&facts)));
+    kvs.set_members(alive.into(), at(0));
+    for fellow in [id(2), id(3)] {
+        kvs.peers.set_comparing(&fellow);
+        kvs.peers.set_caught_up(&fellow);
+    }
+    drain(&mut kvs, at(0), Ok(Stored::Done));
+    kvs
+}
+
+/// What a node has said since the last call.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) messages: Vec<(NodeId, Message)>,
+    pub(super) replies: Vec<Reply>,
+}
+
+impl Said {
+    /// The id of the votes that others were asked for.
+    pub(super) fn write(&self) -> u64 {
+        let mut ids = self
+            .messages
+            .iter()
+            .filter_map(|(_, message)| match message {
+                Message::Vote(Vote::Write { id, .. }) => Some(*id),
+                _ => None,
+            });
+        ids.next_back().unwrap()
+    }
+}
+
+/// Carries storage's orders out, all alike.
+pub(super) fn drain(kvs: &mut Kvs, now: Now, stored: Result<Stored, StoreError>) -> Said {
+    let mut said = Said::default();
+    while let Some(action) = kvs.actions.pop_front() {
+        match action {
+            KvsAction::Store { token, .. } => kvs.on_stored(token, stored.clone(), now),
+            KvsAction::Send { to, message, .. } => said.messages.push((to, message)),
+            KvsAction::Reply { reply, .. } => said.replies.push(reply),
+            KvsAction::Doubt { .. } => {}
+        }
+    }
+    said
+}
