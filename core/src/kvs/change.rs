@@ -353,9 +353,9 @@ impl Kvs {
 
     /// Takes in views from elsewhere, and keeps what is newer.
     pub(super) fn learn_views(&mut self, views: &[SlotView], now: Now) -> bool {
-        let mut before: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        let mut before = BTreeMap::new();
         for peer in self.views.co_voters() {
-            before.insert(peer, self.views.shared_with(&peer));
+            before.insert(peer, self.views.views_shared_with(&peer));
         }
         let mut news = false;
         for view in views {
@@ -364,8 +364,10 @@ impl Kvs {
         if !news {
             return false;
         }
+        // One that stays, too, may lack a write of the view before: whoever
+        // coordinated that waits for its vote no longer.
         for peer in self.views.co_voters() {
-            if before.get(&peer) != Some(&self.views.shared_with(&peer)) {
+            if before.get(&peer) != Some(&self.views.views_shared_with(&peer)) {
                 self.peers.set_behind(&peer);
                 self.peers.set_agreed(&peer, false);
                 self.pulls.forget(&peer);
@@ -407,5 +409,26 @@ impl Phase {
             promised: BTreeSet::new(),
             accepted: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvs::fixture::{at, id, voter};
+    use crate::kvs::key::SLOT_COUNT;
+
+    #[test]
+    fn one_that_stays_for_the_next_view_has_to_compare_again() {
+        let mut kvs = voter();
+        assert!(kvs.peers.has_caught_up(&id(2)));
+        let view = View {
+            number: 4,
+            voters: [id(1), id(2), id(4)].into(),
+            previous: [id(1), id(2), id(3)].into(),
+        };
+        let (first, last) = (0, SLOT_COUNT - 1);
+        assert!(kvs.learn_views(&[SlotView { first, last, view }], at(10)));
+        assert!(!kvs.peers.has_caught_up(&id(2)));
     }
 }

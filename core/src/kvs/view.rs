@@ -6,7 +6,7 @@
 //! accepts it serves view n no more, so that what was acknowledged in view n
 //! is complete before view n + 1 begins. Only genesis makes a first view.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -202,6 +202,18 @@ impl Views {
     pub(crate) fn shared_with(&self, peer: &NodeId) -> SlotSet {
         self.slots
             .slots_where(|state| self.votes(state) && state.view.voters.contains(peer))
+    }
+
+    /// The same, by the numbers of their views.
+    pub(crate) fn views_shared_with(&self, peer: &NodeId) -> BTreeMap<u64, SlotSet> {
+        let mut shared: BTreeMap<u64, SlotSet> = BTreeMap::new();
+        for (first, last, state) in self.slots.runs() {
+            if self.votes(state) && state.view.voters.contains(peer) {
+                let slots = shared.entry(state.view.number).or_default();
+                slots.push(first, last);
+            }
+        }
+        shared
     }
 
     /// Takes note of a view that was chosen. Returns whether it is newer than
