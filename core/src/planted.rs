@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 10] = [
+pub const BUGS: [&str; 12] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -15,6 +15,8 @@ pub const BUGS: [&str; 10] = [
     "dead_imported",
     "stale_ballot",
     "retry_applied_twice",
+    "wrong_join",
+    "alone_without_agreement",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

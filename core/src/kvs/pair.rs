@@ -33,8 +33,11 @@ impl Kvs {
         let (Some(other), None) = (others.next(), others.next()) else {
             return false;
         };
+        let agreed = self.peers.has_agreed(other);
+        #[cfg(planted_bugs)]
+        let agreed = agreed || crate::planted::is("alone_without_agreement");
         !self.peers.is_alive(other)
-            && self.peers.has_agreed(other)
+            && agreed
             && self.peers.absent_since(other, now) + ALONE_AFTER <= now
     }
 

@@ -77,6 +77,12 @@ impl Ring {
             return self.send(joiner, Message::Foreign { ring });
         }
         let next = self.successor_of(&joiner);
+        #[cfg(planted_bugs)]
+        let next = if crate::planted::is("wrong_join") {
+            self.own_id
+        } else {
+            next
+        };
         match (next == self.own_id, find.hops.checked_sub(1)) {
             (true, _) => {
                 let mut neighbours = self.neighbours();

@@ -2,7 +2,7 @@
 //! (Stutzbach and Rejaie, *Understanding churn in peer-to-peer networks*, 2006),
 //! with Zave's invariant asserted whenever a ring changes somewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roundelay_core::Event;
 use roundelay_core::status::Class;
@@ -27,6 +27,9 @@ pub struct Churn {
     pub members: usize,
     /// Whether pages freeze, too: they say that others are silent.
     pub freezes: bool,
+    /// Whether who joins has to find its place at once: nobody is taken for dead
+    /// without cause.
+    pub exact: bool,
     /// Reads that begin with each step beside the workload.
     pub reads: usize,
 }
@@ -62,6 +65,7 @@ struct Run {
     workload: Workload,
     checker: Checker,
     random: Random,
+    exact: bool,
     /// When each page goes.
     ends: BTreeMap<usize, u64>,
     thaws: BTreeMap<usize, u64>,
@@ -70,6 +74,8 @@ struct Run {
     away_next: u64,
     /// When to look next who is parted from all others.
     look_at: u64,
+    /// Who has found its place, once.
+    placed: BTreeSet<usize>,
     joined: usize,
     gone: usize,
     checked: u64,
@@ -90,6 +96,7 @@ impl Churn {
             scenario,
             members,
             freezes: false,
+            exact: true,
             reads: 0,
         }
     }
@@ -97,6 +104,7 @@ impl Churn {
     /// The same on links that lose so much of what is sent.
     pub fn lossy(members: usize, seed: u64, lost: &Lost) -> Self {
         let mut churn = Self {
+            exact: false,
             reads: 3,
             ..Self::of(members, seed)
         };
@@ -121,6 +129,7 @@ impl Churn {
             },
             members,
             freezes: random.chance(0.5),
+            exact: false,
             reads: 0,
         }
     }
@@ -138,11 +147,13 @@ pub fn run(churn: &Churn) -> Result<Report, String> {
         workload: Workload::default(),
         checker: Checker::default(),
         random,
+        exact: churn.exact,
         ends: BTreeMap::new(),
         thaws: BTreeMap::new(),
         away: None,
         away_next: 30 * SECOND,
         look_at: 0,
+        placed: BTreeSet::new(),
         joined: 1,
         gone: 0,
         checked: 0,
@@ -317,8 +328,11 @@ impl Run {
             workload,
             checker,
             checked,
+            placed,
+            exact,
             ..
         } = self;
+        let exact = *exact && strict;
         checker.observe_all(world);
         let mut broken = None;
         world.run_until(until, &mut |world, index, event| match event {
@@ -327,6 +341,10 @@ impl Run {
             }
             Event::Ring => {
                 zave::check_list(world, index).unwrap_or_else(|words| checker.fail(words));
+                if world.processes[index].placed_at.is_some() && placed.insert(index) && exact {
+                    let joined = zave::check_joined(world, index);
+                    joined.unwrap_or_else(|words| checker.fail(words));
+                }
                 if strict && broken.is_none() {
                     *checked += 1;
                     broken = zave::check(world).err();

@@ -11,7 +11,6 @@
 #![cfg_attr(planted_bugs, allow(dead_code))]
 
 mod checker;
-#[cfg(not(planted_bugs))]
 mod churn;
 mod disk;
 mod fault;
@@ -27,11 +26,11 @@ mod pair;
 mod parting;
 mod random;
 mod scenario;
+mod split;
 #[cfg(not(planted_bugs))]
 mod stall;
 mod workload;
 mod world;
-#[cfg(not(planted_bugs))]
 mod zave;
 
 use scenario::{Scenario, run};
@@ -81,6 +80,12 @@ fn linearizable_calls_have_one_order() {
     });
 }
 
+#[test]
+#[cfg(not(planted_bugs))]
+fn one_of_two_that_met_again_does_not_go_on_before_it_caught_up() {
+    each_seed(SEEDS / 20, "split", split::run);
+}
+
 /// Members of the large ring, unless `ROUNDELAY_MEMBERS` says otherwise.
 #[cfg(not(planted_bugs))]
 const MEMBERS: usize = 200;
@@ -90,6 +95,14 @@ const MEMBERS: usize = 200;
 fn pages_come_and_go_all_day() {
     each_seed(SEEDS / 20, "churn", |seed| {
         churn::run(&churn::Churn::mixed(seed)).map(drop)
+    });
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn who_joins_finds_its_place_at_once() {
+    each_seed(SEEDS / 50, "joins", |seed| {
+        churn::run(&churn::Churn::of(24, seed)).map(drop)
     });
 }
 
@@ -149,7 +162,8 @@ fn planted_bugs_are_caught() {
     let moves: Run = |seed| run(Scenario::moves(seed));
     let partitions: Run = |seed| run(Scenario::partitions(seed));
     let registers: Run = |seed| run(Scenario::registers(seed));
-    let expected: [(&str, Run, &str); 10] = [
+    let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
+    let expected: [(&str, Run, &str); 12] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -160,6 +174,8 @@ fn planted_bugs_are_caught() {
         ("dead_imported", general, "who is gone"),
         ("stale_ballot", registers, "not linearizable"),
         ("retry_applied_twice", registers, "not linearizable"),
+        ("wrong_join", joins, "in the wrong place"),
+        ("alone_without_agreement", split::run, "was acknowledged"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

@@ -27,6 +27,24 @@ pub fn check_list(world: &mut World, index: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// One that joined a moment ago: nobody who has a place in the ring already lies
+/// between it and its first successor.
+pub fn check_joined(world: &World, index: usize) -> Result<(), String> {
+    let Some(node) = &world.processes[index].node else {
+        return Ok(());
+    };
+    let way = |id: &NodeId| node.id().distance_to(id);
+    let others = world.alive().filter(|(other, _)| *other != index);
+    let placed = others.filter(|(other, _)| is_settled(world, *other));
+    let next = placed.map(|(_, node)| node.id()).min_by_key(way);
+    match (node.successors().first(), next) {
+        (Some(head), Some(next)) if way(&next) < way(head) => {
+            Err(format!("p{index} joined in the wrong place, before {head}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How long one that started, was frozen or was parted from all others may take
 /// to find its place, since it met the first other member.
 const PLACE: u64 = 10 * SECOND;
