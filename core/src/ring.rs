@@ -95,8 +95,8 @@ pub(crate) struct Ring {
     successors: SuccessorList,
     members: Members,
     news: News,
-    /// Whether somebody was asked for all that there is to know.
-    asked_all: bool,
+    /// Who was asked for all that there is to know, and when.
+    asked_all: Option<(NodeId, Instant)>,
     /// When tables were compared last.
     compared_at: Option<Instant>,
     /// The last answer of a successor.
@@ -140,7 +140,7 @@ impl Ring {
             successors: SuccessorList::new(own_id),
             members: Members::new(own_id),
             news: News::default(),
-            asked_all: false,
+            asked_all: None,
             compared_at: None,
             heard: None,
             finds: VecDeque::new(),

@@ -53,6 +53,14 @@ impl Census {
         }
     }
 
+    /// Whether an octave has about as many pages as the fullest, so that some are
+    /// let go: of the others, the nearest ones, the table holds all.
+    pub(super) fn is_crowded(&self, octave: u32) -> bool {
+        let most = self.pages.values().max().copied().unwrap_or_default();
+        let count = self.pages.get(&octave).copied().unwrap_or_default();
+        count.saturating_mul(4) >= most.saturating_mul(3)
+    }
+
     /// The octave of distance with the most pages.
     pub(super) fn fullest(&self) -> Option<u32> {
         let fullest = self.pages.iter().max_by_key(|(_, count)| **count);

@@ -22,6 +22,9 @@ use crate::time::Instant;
 /// way makes tables differ all the time.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a newcomer may be told what all others know.
+const TOLD: Duration = Duration::from_secs(1);
+
 impl Ring {
     /// The digest of this node's table that neighbours compare; zero when the
     /// table does not hold all members, for then no two need be alike.
@@ -53,12 +56,18 @@ impl Ring {
     }
 
     /// Asks for all that a member knows: this node started, and knows nothing.
-    pub(super) fn want_all(&mut self, peer: NodeId, ring: Option<RingId>) {
-        if let Some(ring) = ring.filter(|_| !self.asked_all) {
-            self.asked_all = true;
+    pub(super) fn want_all(&mut self, peer: NodeId, ring: Option<RingId>, now: Instant) {
+        if let Some(ring) = ring.filter(|_| self.asked_all.is_none()) {
+            self.asked_all = Some((peer, now));
             let table = Table::Compare { sums: Vec::new() };
             self.send(peer, Message::Table { ring, table });
         }
+    }
+
+    /// Whether this may be the answer, which is news to nobody else.
+    pub(super) fn is_told_all(&self, from: &NodeId, now: Instant) -> bool {
+        let asked = self.asked_all.filter(|(peer, _)| peer == from);
+        asked.is_some_and(|(_, at)| now.since(at) < TOLD)
     }
 
     /// Asks a member for its neighbours of whom this node never heard.

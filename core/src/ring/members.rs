@@ -65,7 +65,8 @@ pub(crate) struct Members {
 pub(super) enum Merge {
     /// It changed the table: pass it on.
     News,
-    /// It took the place of another entry, which is of no use to others.
+    /// It took a place from which entries are let go all the time: whoever
+    /// passed that on would hear of it as news again, and never stop.
     Noted,
     /// It was known, or older than what is known.
     Old,
@@ -129,11 +130,12 @@ impl Members {
         };
         let mut merge = Merge::News;
         if is_full {
-            let Some(octave) = self.make_room(&update.id) else {
-                return Merge::Old;
-            };
-            if member.is_page() && octave == octave_of(&self.own, &update.id) {
+            let octave = octave_of(&self.own, &update.id);
+            if member.is_page() && self.census.is_crowded(octave) {
                 merge = Merge::Noted;
+            }
+            if !self.make_room(&update.id) {
+                return Merge::Old;
             }
         }
         self.put(update.id, member);
@@ -172,19 +174,20 @@ impl Members {
     }
 
     /// Lets go of a page where pages are most numerous: in the fullest octave of
-    /// distance, which is returned, a page that the newcomer's id chooses.
-    /// Durable members stay.
-    fn make_room(&mut self, newcomer: &NodeId) -> Option<u32> {
-        let octave = self.census.fullest()?;
+    /// distance, a page that the newcomer's id chooses. Durable members stay.
+    /// Returns whether there is room.
+    fn make_room(&mut self, newcomer: &NodeId) -> bool {
+        let Some(octave) = self.census.fullest() else {
+            return false;
+        };
         let start = within(&self.own, octave, newcomer);
         let round = self.members.range(start..);
         let mut round = round.chain(self.members.range(..start));
         let next = round.find(|(id, member)| {
             member.lives() && member.is_page() && octave_of(&self.own, id) == octave
         });
-        let next = next.map(|(id, _)| *id)?;
-        self.take(&next);
-        Some(octave)
+        let next = next.map(|(id, _)| *id);
+        next.is_some_and(|next| self.take(&next).is_some())
     }
 
     /// Forgets who is gone for long, and who is one too many.

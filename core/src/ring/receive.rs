@@ -35,7 +35,7 @@ impl Ring {
             contact.answered = true;
         }
         self.introduce(from, now);
-        self.want_all(peer, ring);
+        self.want_all(peer, ring, now);
         match message {
             Message::Stabilize { ring, seen } => {
                 let neighbours = self.neighbours();
@@ -127,7 +127,7 @@ impl Ring {
         self.adopt(peer, &neighbours.successors);
         let ring = neighbours.ring;
         self.send(peer, Message::Notify { ring });
-        self.want_all(peer, Some(ring));
+        self.want_all(peer, Some(ring), now);
         // Before all that a changed ring leads to: nothing can be read until
         // this is answered.
         if neighbours.views != self.views {
@@ -220,7 +220,9 @@ impl Ring {
             }
         }
         if !news.is_empty() {
-            self.flood(&news, Some(from), now);
+            if !self.is_told_all(&from, now) {
+                self.flood(&news, Some(from), now);
+            }
             self.changed(now);
         }
     }
