@@ -14,6 +14,7 @@
 //! plan:   who should vote; handover: who holds what it need not
 //! ```
 
+mod branch;
 mod change;
 mod client;
 mod coordinator;
@@ -25,6 +26,7 @@ mod handover;
 mod key;
 mod message;
 mod mirror;
+mod narrow;
 mod pair;
 mod peers;
 mod plan;

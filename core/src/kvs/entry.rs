@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,16 +95,18 @@ impl Index {
     }
 
     /// Keys and versions of a slot in order, after a key.
-    pub(crate) fn list<'a>(
-        &'a self,
+    pub(crate) fn list(
+        &self,
         slot: Slot,
-        after: Option<&'a Key>,
-    ) -> impl Iterator<Item = (&'a Key, Version)> {
-        let entries = self.slots.get(&slot).map(|part| part.entries.iter());
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&Key, Version)> + use<'_> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (from, Bound::Unbounded);
+        let part = self.slots.get(&slot);
+        let entries = part.map(|part| part.entries.range::<Key, _>(range));
         entries
             .into_iter()
             .flatten()
-            .skip_while(move |(key, _)| after.is_some_and(|after| *key <= after))
             .map(|(key, meta)| (key, meta.version))
     }
 
@@ -130,13 +133,19 @@ impl Index {
 
 /// A number for one key at one version, of which a slot's fingerprint is the
 /// sum (FNV-1a, 64 bits). Equal slots have equal sums.
-fn sum(key: &Key, version: Version) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+pub(super) fn sum(key: &Key, version: Version) -> u64 {
     let version = version.parts().into_iter().flat_map(u64::to_be_bytes);
-    for byte in key.as_str().bytes().chain(version) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash
+    fnv(fnv(FNV_BASIS, key.as_str().bytes()), version)
+}
+
+/// Where FNV-1a begins.
+pub(super) const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a of 64 bits, from where it was left.
+pub(super) fn fnv(from: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(from, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -29,7 +29,12 @@ pub(super) fn at(millis: u64) -> Now {
 /// The first of three voters on everything, which serves, and whose fellows have
 /// caught up; a fourth durable member lives, too.
 pub(super) fn voter() -> Kvs {
-    let mut kvs = Kvs::new(id(1), Class::Durable, Rng::from_seed([5; 32]));
+    voter_of(1)
+}
+
+/// The same, or the second or third of them.
+pub(super) fn voter_of(own: u8) -> Kvs {
+    let mut kvs = Kvs::new(id(own), Class::Durable, Rng::from_seed([5; 32]));
     let voters: Vec<NodeId> = [id(1), id(2), id(3)].into();
     let view = View {
         number: 3,
@@ -45,9 +50,10 @@ pub(super) fn voter() -> Kvs {
         class: Class::Durable,
         name: alloc::string::String::new(),
     };
-    let alive = [2, 3, 4].map(|seed| (id(seed), Living::of(&facts)));
-    kvs.set_members(alive.into(), at(0));
-    for fellow in [id(2), id(3)] {
+    let others = (1..=4).filter(|seed| *seed != own);
+    let alive = others.map(|seed| (id(seed), Living::of(&facts)));
+    kvs.set_members(alive.collect(), at(0));
+    for fellow in (1..=3).filter(|seed| *seed != own).map(id) {
         kvs.peers.set_comparing(&fellow);
         kvs.peers.set_caught_up(&fellow);
     }

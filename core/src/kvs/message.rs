@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
+use crate::kvs::branch::Branch;
 use crate::kvs::entry::Entry;
 use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
@@ -223,6 +224,24 @@ pub(crate) struct Proposal {
     pub(crate) ballot: Ballot,
 }
 
+/// A step of a pull that narrows down where two members differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Split {
+    /// The puller's sums of all parts of these branches.
+    Sums {
+        id: u64,
+        question: u32,
+        branches: Vec<Branch>,
+        sums: Vec<u64>,
+    },
+    /// The parts in which the source has something else.
+    Differ {
+        id: u64,
+        question: u32,
+        parts: Vec<Branch>,
+    },
+}
+
 /// The steps of a pull; the puller drives, and has one question open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Pull {
@@ -234,22 +253,24 @@ pub(crate) enum Pull {
         view: u64,
         sums: Vec<(u16, u64)>,
     },
-    /// The slots whose fingerprints differ, and whether the source votes in
-    /// no view before the one asked about.
+    /// The slots whose fingerprints differ, how many entries the source has in
+    /// each, and whether it votes in no view before the one asked about.
     Differ {
         id: u64,
-        slots: Vec<u16>,
+        slots: Vec<(u16, u32)>,
         sealed: bool,
     },
-    /// What is in these slots, in the first of them after a key? Questions are
+    /// Where in these branches is a difference?
+    Split(Split),
+    /// What is in these branches, in the first of them after a key? Questions are
     /// numbered: an answer may come twice.
     List {
         id: u64,
         question: u32,
-        slots: Vec<u16>,
+        branches: Vec<Branch>,
         after: Option<Key>,
     },
-    /// The next keys with their versions, and how many of the slots are listed
+    /// The next keys with their versions, and how many of the branches are listed
     /// to their end.
     Listing {
         id: u64,

@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Kvs;
+use super::branch::Branch;
 use super::entry::{Entry, Meta};
 use super::key::{Key, Slot};
-use super::message::{Message, Pull, ViewMessage};
+use super::message::{Message, Pull, Split, ViewMessage};
 use super::pulling::{Pulling, Purpose, REVIEW, Step};
 use super::slots::SlotSet;
-use super::source::LISTING_SLOT_COUNT_MAX;
 use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
 use super::view::SlotState;
@@ -141,6 +141,7 @@ impl Kvs {
                 slots,
                 purpose,
                 step: Step::Comparing,
+                narrowing: VecDeque::new(),
                 differing: VecDeque::new(),
                 wanted: VecDeque::new(),
                 question: 0,
@@ -169,10 +170,19 @@ impl Kvs {
                 },
                 sums: self.index.sums(&pulling.slots).into_iter().collect(),
             },
-            Step::Listing { slots, after } => Pull::List {
+            Step::Splitting { branches } => {
+                let branches: Vec<Branch> = branches.iter().map(|one| one.branch).collect();
+                Pull::Split(Split::Sums {
+                    id,
+                    question,
+                    sums: self.index.branch_sums(&branches).unwrap_or_default(),
+                    branches,
+                })
+            }
+            Step::Listing { branches, after } => Pull::List {
                 id,
                 question,
-                slots: slots.clone(),
+                branches: branches.clone(),
                 after: after.clone(),
             },
             Step::Fetching => Pull::Fetch {
@@ -191,25 +201,12 @@ impl Kvs {
     }
 
     /// Goes on to the next step.
-    fn go_on(&mut self, id: u64, step: Option<Step>, now: Now) {
+    pub(super) fn go_on(&mut self, id: u64, step: Option<Step>, now: Now) {
         let Some(pulling) = self.pulls.active.get_mut(&id) else {
             return;
         };
         pulling.tries = 0;
-        let next = step.or_else(|| {
-            if !pulling.wanted.is_empty() {
-                return Some(Step::Fetching);
-            }
-            let (first, after) = pulling.differing.pop_front()?;
-            let mut slots: Vec<u16> = [first].into();
-            while slots.len() < LISTING_SLOT_COUNT_MAX
-                && let Some((slot, None)) = pulling.differing.front()
-            {
-                slots.push(*slot);
-                pulling.differing.pop_front();
-            }
-            Some(Step::Listing { slots, after })
-        });
+        let next = step.or_else(|| pulling.next_step());
         match next {
             Some(step) => {
                 pulling.step = step;
@@ -230,12 +227,13 @@ impl Kvs {
             } => {
                 self.on_compare(from, (id, view), &slots, sums);
             }
+            Pull::Split(message) => self.on_split_message(from, message, now),
             Pull::List {
                 id,
                 question,
-                slots,
+                branches,
                 after,
-            } => self.on_list(from, (id, question), &slots, after.as_ref()),
+            } => self.on_list(from, (id, question), &branches, after.as_ref()),
             Pull::Fetch { id, question, keys } => self.on_fetch(from, (id, question), &keys),
             Pull::Differ { id, slots, sealed } => self.on_differ(from, id, slots, sealed, now),
             Pull::Listing {
@@ -262,7 +260,7 @@ impl Kvs {
         }
     }
 
-    fn on_differ(&mut self, from: NodeId, id: u64, slots: Vec<u16>, sealed: bool, now: Now) {
+    fn on_differ(&mut self, from: NodeId, id: u64, slots: Vec<(u16, u32)>, sealed: bool, now: Now) {
         let Some(pulling) = self.pulls.own(from, id, &Step::Comparing) else {
             return;
         };
@@ -271,7 +269,7 @@ impl Kvs {
             self.pulls.active.remove(&id);
             return self.exchange_views(from);
         }
-        pulling.differing = slots.into_iter().map(|slot| (slot, None)).collect();
+        self.sort_slots(id, slots);
         self.go_on(id, None, now);
     }
 
@@ -287,27 +285,27 @@ impl Kvs {
         let Some(pulling) = active.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
         };
-        let Step::Listing { slots, after } = pulling.step.clone() else {
+        let Step::Listing { branches, after } = pulling.step.clone() else {
             return;
         };
         let last = entries.last().map(|(key, _)| key.clone());
         let index = &self.index;
         let newer = entries.into_iter().filter(|(key, version)| {
-            slots.contains(&key.slot().number()) && *version > index.version(key)
+            *version > index.version(key) && branches.iter().any(|branch| branch.holds(key))
         });
         pulling.wanted.extend(newer.map(|(key, _)| key));
         // What is wanted of this page is fetched before the next is listed: no
         // more than a page is ever remembered.
-        let rest = slots.get(usize::from(done)..).unwrap_or_default();
+        let rest = branches.get(usize::from(done)..).unwrap_or_default();
         if let Some((first, others)) = rest.split_first() {
-            let within = last.filter(|last| last.slot().number() == *first);
+            let within = last.filter(|last| first.holds(last));
             if done == 0 && within <= after {
                 // Nothing new, though there is more: the source makes no sense.
                 self.pulls.active.remove(&id);
                 return self.counters.add("kvs_malformed");
             }
-            for slot in others.iter().rev() {
-                pulling.differing.push_front((*slot, None));
+            for branch in others.iter().rev() {
+                pulling.differing.push_front((*branch, None));
             }
             pulling.differing.push_front((*first, within));
         }
@@ -546,11 +544,11 @@ mod tests {
                     Message::Pull(Pull::List {
                         id,
                         question,
-                        slots,
+                        branches,
                         ..
                     }),
                 ..
-            } => Some((id, question, slots.len())),
+            } => Some((id, question, branches.len())),
             _ => None,
         });
         sent.collect()
@@ -569,7 +567,7 @@ mod tests {
         let pull = compares.unwrap();
         let differ = Pull::Differ {
             id: pull,
-            slots: (0..300).collect(),
+            slots: (0..300).map(|slot| (slot, 1)).collect(),
             sealed: true,
         };
         kvs.on_pull(id(2), differ, NOW);

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::branch::{Branch, Difference};
 use super::key::Key;
 use super::slots::SlotSet;
 use crate::id::NodeId;
@@ -30,8 +31,10 @@ pub(super) struct Pulling {
     pub(super) slots: SlotSet,
     pub(super) purpose: Purpose,
     pub(super) step: Step,
-    /// Slots still to be listed, and after which key.
-    pub(super) differing: VecDeque<(u16, Option<Key>)>,
+    /// Branches in which there is a difference, too large to be listed.
+    pub(super) narrowing: VecDeque<Difference>,
+    /// Branches still to be listed, and after which key.
+    pub(super) differing: VecDeque<(Branch, Option<Key>)>,
     /// Keys still to be fetched.
     pub(super) wanted: VecDeque<Key>,
     /// The number of the question that is open: the same when it is asked again.
@@ -56,7 +59,13 @@ pub(super) enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Comparing,
-    Listing { slots: Vec<u16>, after: Option<Key> },
+    Splitting {
+        branches: Vec<Difference>,
+    },
+    Listing {
+        branches: Vec<Branch>,
+        after: Option<Key>,
+    },
     Fetching,
     Keeping,
     Ending,

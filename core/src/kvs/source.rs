@@ -5,9 +5,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::Kvs;
+use super::branch::Branch;
 use super::entry::Entry;
 use super::key::{Key, Slot};
-use super::message::{Message, Pull};
+use super::message::{Message, Pull, Split};
 use super::slots::SlotSet;
 use super::storage::Pending;
 use crate::event::Lane;
@@ -16,8 +17,8 @@ use crate::store::StoreError;
 
 /// Keys in one listing.
 const LISTING_COUNT_MAX: usize = 512;
-/// Slots asked about with one question.
-pub(super) const LISTING_SLOT_COUNT_MAX: usize = 256;
+/// Branches asked about with one question.
+pub(super) const BRANCH_COUNT_MAX: usize = 256;
 /// Bytes of keys in one listing.
 const LISTING_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of entries in one answer; a longer one travels alone.
@@ -59,27 +60,61 @@ impl Kvs {
         let differing = own.filter(|(slot, sum)| theirs.get(slot) != Some(sum));
         let message = Pull::Differ {
             id,
-            slots: differing.map(|(slot, _)| slot).collect(),
+            slots: differing
+                .map(|(slot, _)| (slot, self.count_in(slot)))
+                .collect(),
             sealed: self.views.is_past(slots, view),
         };
         self.send(from, Lane::Repair, Message::Pull(message));
+    }
+
+    /// Entries that this node holds in a slot.
+    pub(super) fn count_in(&self, slot: u16) -> u32 {
+        let count = Slot::new(slot).map_or(0, |slot| self.index.slot_count(slot));
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Says which parts of some branches differ from the puller's.
+    pub(super) fn on_sums(
+        &mut self,
+        from: NodeId,
+        (id, question): (u64, u32),
+        branches: &[Branch],
+        theirs: &[u64],
+    ) {
+        let asked = branches.len() <= BRANCH_COUNT_MAX;
+        let own = asked.then(|| self.index.branch_sums(branches)).flatten();
+        let Some(own) = own.filter(|own| own.len() == theirs.len()) else {
+            return self.counters.add("kvs_malformed");
+        };
+        let parts = branches.iter().flat_map(|branch| branch.parts());
+        let parts = parts.zip(own.iter().zip(theirs));
+        // Where nothing is held there is nothing to be pulled.
+        let parts = parts.filter(|(_, (own, theirs))| own != theirs && **own != 0);
+        let split = Split::Differ {
+            id,
+            question,
+            parts: parts.map(|(part, _)| part).collect(),
+        };
+        self.send(from, Lane::Repair, Message::Pull(Pull::Split(split)));
     }
 
     pub(super) fn on_list(
         &mut self,
         from: NodeId,
         (id, question): (u64, u32),
-        slots: &[u16],
+        branches: &[Branch],
         after: Option<&Key>,
     ) {
+        let limit = LISTING_COUNT_MAX + 1;
+        let asked = branches.len() <= BRANCH_COUNT_MAX;
+        let lists = asked.then(|| self.index.list_branches(branches, after, limit));
+        let Some(lists) = lists.flatten() else {
+            return self.counters.add("kvs_malformed");
+        };
         let (mut entries, mut bytes, mut done) = (Vec::new(), 0, 0);
-        let slots = slots.iter().take(LISTING_SLOT_COUNT_MAX).enumerate();
-        'all: for (place, slot) in slots {
-            let Some(slot) = Slot::new(*slot) else {
-                return self.counters.add("kvs_malformed");
-            };
-            let after = after.filter(|_| place == 0);
-            for (key, version) in self.index.list(slot, after) {
+        'all: for listed in lists {
+            for (key, version) in listed {
                 if entries.len() >= LISTING_COUNT_MAX || bytes >= LISTING_BYTES_MAX {
                     break 'all;
                 }
