@@ -22,6 +22,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub(crate) use self::error::code_of;
 pub use self::guard::{Token, TokenError};
 pub(crate) use self::metrics::node_metrics;
 pub use self::serve::{CONNECTIONS_MAX, GRACE, serve_router};

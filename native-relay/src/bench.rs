@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use roundelay_core::kvs::Mode;
 
 use self::report::Report;
 use crate::cli::Exit;
@@ -39,11 +38,12 @@ pub enum BenchCommand {
 }
 
 /// How figures are told.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ReportArgs {
-    /// Print one JSON object for each figure.
-    #[arg(long)]
-    json: bool,
+    /// Write one JSON object for each figure to a file; without one, to
+    /// stdout. Times are in microseconds.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<String>,
 }
 
 /// The flags of `roundelay bench kv`.
@@ -63,6 +63,10 @@ pub struct KvArgs {
     #[arg(long, value_name = "COUNT", default_value = "1,64", value_delimiter = ',',
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: Vec<u16>,
+    /// Mix puts and gets, with so many gets of a hundred calls; without this
+    /// each is measured alone.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    mix: Option<u8>,
     /// Bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 100,
         value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
@@ -80,8 +84,11 @@ pub struct KvArgs {
         value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// What the calls promise.
-    #[arg(long, value_parser = mode, default_value = "quorum")]
-    mode: Mode,
+    #[arg(long, value_parser = ["one", "quorum", "linearizable"], default_value = "quorum")]
+    mode: String,
+    /// Write one row for each figure to a file, or to stdout where it is `-`.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -136,28 +143,43 @@ pub(crate) enum BenchError {
     /// A member does not answer as it should.
     #[error("{0}")]
     Answer(String),
+    /// The flags make no sense together.
+    #[error("{0}")]
+    Usage(&'static str),
 }
 
-/// Measures, and prints what was found.
+/// Measures, and tells what was found.
 #[must_use]
 pub fn run(command: BenchCommand) -> Exit {
-    let measured = match command {
-        BenchCommand::Link(args) => link::measure(&Report::new(args.json)),
-        BenchCommand::Kv(args) => kv::measure(&args, &Report::new(args.report.json)),
-        BenchCommand::Join(args) => join::measure(&args, &Report::new(args.report.json)),
-        BenchCommand::Idle(args) => idle::measure(&args, &Report::new(args.report.json)),
-    };
-    match measured {
+    match measure(&command) {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("roundelay: {error}");
-            Exit::Failed
+            match error {
+                BenchError::Usage(_) => Exit::Usage,
+                _ => Exit::Failed,
+            }
         }
     }
 }
 
-fn mode(name: &str) -> Result<Mode, &'static str> {
-    Mode::named(name).ok_or("a mode is one or quorum")
+fn measure(command: &BenchCommand) -> Result<(), BenchError> {
+    let (args, csv) = match command {
+        BenchCommand::Link(args) => (args, None),
+        BenchCommand::Kv(args) => (&args.report, args.csv.as_deref()),
+        BenchCommand::Join(args) => (&args.report, None),
+        BenchCommand::Idle(args) => (&args.report, None),
+    };
+    let report = Report::open(args.json.as_deref(), csv)?;
+    let measured = match command {
+        BenchCommand::Link(_) => link::measure(&report),
+        BenchCommand::Kv(args) => kv::measure(args, &report),
+        BenchCommand::Join(args) => join::measure(args, &report),
+        BenchCommand::Idle(args) => idle::measure(args, &report),
+    };
+    // What was measured before something failed is told all the same.
+    let written = report.finish();
+    measured.and(written)
 }
 
 /// One thread: what is measured has the other processors.

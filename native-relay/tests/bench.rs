@@ -1,5 +1,7 @@
 //! The benchmarks measure what they say, and end what they start.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use serde_json::Value;
@@ -47,9 +49,149 @@ fn puts_and_gets_are_measured_by_http_and_in_process() {
         for figure in &figures {
             assert!(figure["rate"].as_f64().unwrap() > 1.0, "{figure}");
             assert_eq!(figure["errors"].as_f64(), Some(0.0), "{figure}");
-            let (p50, p99) = (figure["p50"].as_f64(), figure["p99"].as_f64());
-            assert!(p50.unwrap() > 0.0 && p50 <= p99, "{figure}");
+            assert_eq!(figure["errors_by_code"], serde_json::json!({}));
+            has_ordered_times(figure);
         }
+    }
+}
+
+fn has_ordered_times(figure: &Value) {
+    let times = ["p50", "p90", "p99", "p99.9", "max"].map(|part| figure[part].as_f64());
+    assert!(times[0].unwrap() > 0.0 && times.is_sorted(), "{figure}");
+}
+
+const SHORT: [&str; 10] = [
+    "kv",
+    "--in-process",
+    "--rounds",
+    "2",
+    "--seconds",
+    "1",
+    "--keys",
+    "20",
+    "--in-flight",
+    "4",
+];
+
+#[test]
+fn a_mix_is_told_by_operation_in_json_and_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, csv) = (dir.path().join("kv.json"), dir.path().join("kv.csv"));
+    let output = Command::new(env!("CARGO_BIN_EXE_roundelay"))
+        .arg("bench")
+        .args(SHORT)
+        .args(["--mix", "75", "--size", "10", "--mode", "one"])
+        .arg("--json")
+        .arg(&json)
+        .arg("--csv")
+        .arg(&csv)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("get, 4 in flight, 75 % gets"), "{said}");
+    let json = std::fs::read_to_string(json).unwrap();
+    let figures: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let operations = figures.iter().map(|figure| figure["operation"].as_str());
+    assert!(operations.eq(["put", "get", "all"].map(Some)), "{json}");
+    for figure in &figures {
+        has_ordered_times(figure);
+        assert_eq!(figure["mode"], "one");
+        assert_eq!(figure["size"], 10.0);
+    }
+    let done = |index: usize| figures[index]["done"].as_f64().unwrap();
+    assert_eq!(done(0) + done(1), done(2));
+    assert!((0.7..0.8).contains(&(done(1) / done(2))), "{json}");
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(
+        lines[0].starts_with("what,operation,in_flight,mode,"),
+        "{csv}"
+    );
+    assert!(lines[0].contains(",p50,p90,p99,p99.9,max,rate,"), "{csv}");
+    assert_eq!(lines.len(), 4, "{csv}");
+}
+
+/// A node that refuses every call in a mode, and says that it lives.
+fn refusing(mode: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || refuse(stream, mode));
+        }
+    });
+    address.to_string()
+}
+
+/// Answers requests without bodies until there are no more.
+fn refuse(mut stream: TcpStream, mode: &str) {
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut first = None;
+    for line in lines.map_while(Result::ok) {
+        if !line.is_empty() {
+            first.get_or_insert(line);
+            continue;
+        }
+        let request: String = first.take().unwrap();
+        let (status, body) = if request.starts_with("GET /healthz ") {
+            (200, "{}")
+        } else {
+            assert!(request.contains(&format!("?mode={mode} ")), "{request}");
+            (507, "{\"error\":\"full\",\"message\":\"make room\"}")
+        };
+        let len = body.len();
+        let answer = format!("HTTP/1.1 {status} .\r\ncontent-length: {len}\r\n\r\n{body}");
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn errors_are_counted_by_code() {
+    let node = refusing("linearizable");
+    let output = Command::new(env!("CARGO_BIN_EXE_roundelay"))
+        .args(["bench", "kv", "--node", &node, "--mode", "linearizable"])
+        .args(["--rounds", "1", "--seconds", "1", "--size", "0"])
+        .args(["--in-flight", "2", "--csv", "-"])
+        .output()
+        .unwrap();
+    let csv = String::from_utf8(output.stdout).unwrap();
+    for (what, errors) in [("put", true), ("get", true), ("GET /healthz", false)] {
+        let row = format!("\"{what}, 2 in flight\",");
+        let row = csv.lines().find(|line| line.starts_with(&row)).unwrap();
+        assert_eq!(row.contains(",full="), errors, "{csv}");
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no put and no get succeeded"), "{said}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_named_before_anything_is_measured() {
+    for (args, code, words) in [
+        (
+            &["--json", "-", "--csv", "-"][..],
+            2,
+            "cannot both go to stdout",
+        ),
+        (&["--csv", "/no/such/file"], 1, "/no/such/file"),
+        (&["--mix", "101"], 2, "--mix"),
+        (&["--in-flight", "0"], 2, "--in-flight"),
+        (&["--mode", "all"], 2, "linearizable"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_roundelay"))
+            .args(["bench", "kv"])
+            .args(args)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
     }
 }
 

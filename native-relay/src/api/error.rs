@@ -163,21 +163,31 @@ impl Refusal {
     }
 }
 
+/// How a failed request is told: the status and the code.
+fn told(error: &RequestError) -> (StatusCode, &'static str) {
+    match error {
+        RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        RequestError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+        RequestError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        RequestError::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
+        RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        RequestError::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, "not_joined"),
+        RequestError::ConditionFailed { .. } => {
+            (StatusCode::PRECONDITION_FAILED, "condition_failed")
+        }
+        RequestError::Conflict => (StatusCode::CONFLICT, "conflict"),
+        RequestError::Answers => (StatusCode::CONFLICT, "still_answers"),
+    }
+}
+
+/// The code of a failed request, as the API tells it.
+pub(crate) fn code_of(error: &RequestError) -> &'static str {
+    told(error).1
+}
+
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
-        let (status, code) = match &error {
-            RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            RequestError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
-            RequestError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            RequestError::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
-            RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            RequestError::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, "not_joined"),
-            RequestError::ConditionFailed { .. } => {
-                (StatusCode::PRECONDITION_FAILED, "condition_failed")
-            }
-            RequestError::Conflict => (StatusCode::CONFLICT, "conflict"),
-            RequestError::Answers => (StatusCode::CONFLICT, "still_answers"),
-        };
+        let (status, code) = told(&error);
         let mut refusal = Self::new(status, code, error.to_string());
         match error {
             RequestError::Unavailable { missing } => refusal.missing = missing,

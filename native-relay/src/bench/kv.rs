@@ -1,61 +1,65 @@
 //! Puts and gets in a closed loop.
 
+mod callers;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
-use roundelay_core::kvs::{Key, Mode, Reply};
-use tokio::net::TcpStream;
 
-use super::load::{self, Caller, Outcome, Work};
+use self::callers::{HandleCaller, HttpCaller, Task};
+use super::load::{self, Call, Caller, Outcome, Tally, Work};
 use super::local::LocalRing;
 use super::report::{Figure, Report, percentile};
-use super::ring::Ring;
+use super::ring::{Member, Ring};
 use super::{BenchError, KvArgs, usage};
-use crate::handle::Handle;
 
 /// Lets connections, allocators and caches settle before the first figure.
 const WARM_UP: Duration = Duration::from_millis(500);
 
+/// What is told of all times.
+const PARTS: [(&str, f64); 5] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("max", 1.0),
+];
+
 pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> {
+    let task = Task {
+        mode: args.mode.clone(),
+        value: Bytes::from(vec![b'x'; args.size as usize]),
+    };
     if args.in_process {
         report.say("a relay and two nodes in this process, called by handle");
         let ring = LocalRing::start(args.disk.as_deref())?;
         let mut handles = ring.handles.iter().cycle().cloned();
         let make = || {
-            handles.next().map(|handle| HandleCaller {
-                handle,
-                mode: args.mode,
-                value: vec![b'x'; args.size as usize],
-            })
+            let handle = handles.next()?;
+            let task = task.clone();
+            Some(HandleCaller { handle, task })
         };
         let own = [std::process::id()];
         return super::runtime()?.block_on(phases(args, report, make, &own, true));
     }
     if !args.nodes.is_empty() {
         report.say("by HTTP, on a ring that is there");
-        return over_http(args, report, &args.nodes, &[]);
+        return over_http(args, report, &task, &args.nodes, &[]);
     }
     report.say("a relay and two nodes, each a process, called by HTTP at one node");
     let ring = Ring::start(3, args.disk.as_deref())?;
-    let processes: Vec<u32> = ring
-        .members()
-        .iter()
-        .map(super::ring::Member::process)
-        .collect();
-    let node = ring
-        .members()
-        .iter()
-        .map(|member| member.http.clone())
-        .skip(1);
-    over_http(args, report, &node.take(1).collect::<Vec<_>>(), &processes)
+    let members = ring.members();
+    let processes: Vec<u32> = members.iter().map(Member::process).collect();
+    let node = members.iter().map(|member| member.http.clone()).skip(1);
+    let node: Vec<String> = node.take(1).collect();
+    over_http(args, report, &task, &node, &processes)
 }
 
 fn over_http(
     args: &KvArgs,
     report: &Report,
+    task: &Task,
     nodes: &[String],
     processes: &[u32],
 ) -> Result<(), BenchError> {
@@ -64,14 +68,7 @@ fn over_http(
         host.trim_end_matches('/').to_owned()
     });
     let mut hosts = hosts.collect::<Vec<_>>().into_iter().cycle();
-    let make = || {
-        hosts.next().map(|host| HttpCaller {
-            sender: None,
-            host,
-            mode: args.mode,
-            value: Bytes::from(vec![b'x'; args.size as usize]),
-        })
-    };
+    let make = || Some(HttpCaller::new(hosts.next()?, task.clone()));
     super::runtime()?.block_on(phases(args, report, make, processes, false))
 }
 
@@ -86,35 +83,50 @@ async fn phases<C: Caller>(
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
     let callers = std::iter::repeat_with(make).map_while(|caller| caller);
     let callers: Vec<C> = callers.take(usize::from(most)).collect();
-    let filled = load::fill(callers, args.keys).await;
-    let callers = filled.map_err(BenchError::Answer)?;
-    let (mut callers, _) = load::run(callers, Work::Get, args.keys, WARM_UP).await;
-    // By HTTP, what that alone costs here and now: figures of two machines, or
-    // of two hours of one, are to be compared by their ratios to it.
-    let works: &[Work] = if args.in_process {
-        &[Work::Put, Work::Get]
-    } else {
-        &[Work::Put, Work::Get, Work::Floor]
-    };
-    let in_flight = args.in_flight.iter();
-    let mut phases: Vec<Phase> = in_flight
-        .flat_map(|count| works.iter().map(|work| Phase::new(*work, *count)))
-        .collect();
+    let (callers, refused) = load::fill(callers, args.keys).await?;
+    if let Some(code) = refused {
+        report.say(&format!(
+            "not all keys are there: a put was refused as {code}"
+        ));
+    }
+    let warm = load::run(callers, Work::Only(Call::Get), args.keys, WARM_UP);
+    let (mut callers, _) = warm.await?;
+    let mut phases = phases_of(args);
     for _ in 0..args.rounds {
         for phase in &mut phases {
             let used: Vec<C> = callers.split_off(callers.len() - usize::from(phase.in_flight));
             let before = (cpu(processes), usage::loopback().0);
             let lasting = Duration::from_secs(u64::from(args.seconds));
-            let (used, outcome) = load::run(used, phase.work, args.keys, lasting).await;
+            let (used, outcome) = load::run(used, phase.work, args.keys, lasting).await?;
             callers.extend(used);
             let wire = alone_on_loopback.then(|| usage::loopback().0 - before.1);
-            phase.add(outcome, cpu(processes) - before.0, wire);
+            phase.add(&outcome, cpu(processes) - before.0, wire)?;
         }
     }
-    for phase in phases {
-        phase.tell(report);
+    let done: u64 = phases.iter().map(Phase::done).sum();
+    for phase in &mut phases {
+        phase.tell(args, report);
     }
-    Ok(())
+    match done {
+        0 => Err(BenchError::Answer(
+            "no put and no get succeeded; the errors say why".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// By HTTP, what that alone costs here and now is measured, too: figures of two
+/// machines, or of two hours of one, are to be compared by their ratios to it.
+fn phases_of(args: &KvArgs) -> Vec<Phase> {
+    let mut works = match args.mix {
+        Some(gets) => vec![Work::Mix { gets: gets.into() }],
+        None => vec![Work::Only(Call::Put), Work::Only(Call::Get)],
+    };
+    if !args.in_process {
+        works.push(Work::Only(Call::Floor));
+    }
+    let phase = |in_flight: u16| works.iter().map(move |work| Phase::new(*work, in_flight));
+    args.in_flight.iter().copied().flat_map(phase).collect()
 }
 
 fn cpu(processes: &[u32]) -> Duration {
@@ -125,162 +137,148 @@ fn cpu(processes: &[u32]) -> Duration {
 struct Phase {
     work: Work,
     in_flight: u16,
-    rates: Vec<f64>,
-    medians: Vec<Duration>,
-    tails: Vec<Duration>,
+    /// Of each kind of call, then of all where there are several.
+    lines: Vec<Line>,
     cpu_micros: Vec<f64>,
     wire_bytes: Vec<f64>,
-    errors: u64,
-    last_error: String,
+}
+
+/// What came of calls of one kind, or of all.
+struct Line {
+    call: Option<Call>,
+    rates: Vec<f64>,
+    times: [Vec<Duration>; PARTS.len()],
+    done: u64,
+    errors: BTreeMap<String, u64>,
 }
 
 impl Phase {
     fn new(work: Work, in_flight: u16) -> Self {
+        let calls = match work {
+            Work::Only(call) => vec![Some(call)],
+            Work::Mix { .. } => vec![Some(Call::Put), Some(Call::Get), None],
+        };
+        let line = |call| Line {
+            call,
+            rates: Vec::new(),
+            times: Default::default(),
+            done: 0,
+            errors: BTreeMap::new(),
+        };
         Self {
             work,
             in_flight,
-            rates: Vec::new(),
-            medians: Vec::new(),
-            tails: Vec::new(),
+            lines: calls.into_iter().map(line).collect(),
             cpu_micros: Vec::new(),
             wire_bytes: Vec::new(),
-            errors: 0,
-            last_error: String::new(),
         }
     }
 
-    fn add(&mut self, mut outcome: Outcome, cpu: Duration, wire: Option<u64>) {
-        let count = outcome.times.len().max(1) as f64;
-        self.rates.push(outcome.rate());
-        self.medians.push(outcome.percentile(0.5));
-        self.tails.push(outcome.percentile(0.99));
+    fn add(
+        &mut self,
+        outcome: &Outcome,
+        cpu: Duration,
+        wire: Option<u64>,
+    ) -> Result<(), BenchError> {
+        let mut all = Tally::new()?;
+        for call in [Call::Put, Call::Get, Call::Floor] {
+            all.merge(outcome.of(call));
+        }
+        for line in &mut self.lines {
+            let tally = line.call.map_or(&all, |call| outcome.of(call));
+            line.add(tally, outcome.elapsed);
+        }
+        let count = all.done().max(1) as f64;
         self.cpu_micros.push(cpu.as_secs_f64() * 1e6 / count);
         self.wire_bytes.extend(wire.map(|wire| wire as f64 / count));
-        self.errors += outcome.errors.values().sum::<u64>();
-        if let Some((kind, _)) = outcome.errors.pop_last() {
-            self.last_error = kind;
-        }
+        Ok(())
     }
 
-    fn tell(mut self, report: &Report) {
-        let word = match self.work {
-            Work::Put => "put",
-            Work::Get => "get",
-            Work::Floor => "GET /healthz",
-        };
-        let what = format!("{word}, {} in flight", self.in_flight);
-        let rate = percentile(&mut self.rates, 0.5).unwrap_or_default();
-        let mut parts = vec![
-            (
-                "p50",
-                Figure::Time(percentile(&mut self.medians, 0.5).unwrap_or_default()),
-            ),
-            (
-                "p99",
-                Figure::Time(percentile(&mut self.tails, 0.5).unwrap_or_default()),
-            ),
-            ("rate", Figure::Rate(rate)),
-        ];
+    /// Puts and gets that succeeded.
+    fn done(&self) -> u64 {
+        let lines = self.lines.iter();
+        let lines = lines.filter(|line| matches!(line.call, Some(Call::Put | Call::Get)));
+        lines.map(|line| line.done).sum()
+    }
+
+    fn tell(&mut self, args: &KvArgs, report: &Report) {
         let cpu = percentile(&mut self.cpu_micros, 0.5).filter(|cpu| *cpu > 0.0);
-        parts.extend(cpu.map(|cpu| ("cpu us/op", Figure::Number(cpu))));
         let wire = percentile(&mut self.wire_bytes, 0.5);
-        parts.extend(wire.map(|wire| ("wire B/op", Figure::Number(wire))));
-        parts.push(("errors", Figure::Number(self.errors as f64)));
-        report.figure(&what, &parts);
-        if self.errors > 0 {
-            report.say(&format!("  the last error: {}", self.last_error));
+        let several = self.lines.len() > 1;
+        for line in &mut self.lines {
+            // What a put and a get cost cannot be told apart.
+            let own = !several || line.call.is_none();
+            let number = |figure: Option<f64>| match figure.filter(|_| own) {
+                Some(figure) => Figure::Number(figure),
+                None => Figure::Nothing,
+            };
+            let word = match line.call {
+                Some(Call::Put) => "put",
+                Some(Call::Get) => "get",
+                Some(Call::Floor) => "GET /healthz",
+                None => "all",
+            };
+            let mix = match self.work {
+                Work::Mix { gets } => format!(", {gets} % gets"),
+                Work::Only(_) => String::new(),
+            };
+            let what = format!("{word}, {} in flight{mix}", self.in_flight);
+            let mut parts = line.parts();
+            parts.extend([("cpu us/op", number(cpu)), ("wire B/op", number(wire))]);
+            parts.push(("errors", Figure::Number(line.failed() as f64)));
+            let facts = facts(args, word, self.in_flight, line);
+            report.figure_of(&what, &facts, &parts);
+            for (code, count) in &line.errors {
+                report.say(&format!("  {count} errors: {code}"));
+            }
         }
     }
 }
 
-fn key_of(number: u32) -> String {
-    // Without a slash: each is a bucket, and lies in a slot of its own.
-    format!("bench-{number}")
-}
-
-/// Calls a node of this process.
-struct HandleCaller {
-    handle: Handle,
-    mode: Mode,
-    value: Vec<u8>,
-}
-
-impl Caller for HandleCaller {
-    async fn call(&mut self, work: Work, key: u32) -> Result<(), String> {
-        let key = Key::new(key_of(key)).map_err(|error| error.to_string())?;
-        let reply = match work {
-            Work::Put => self.handle.put(key, self.value.clone(), self.mode).await,
-            Work::Get | Work::Floor => self.handle.get(key, self.mode).await,
-        };
-        match reply {
-            Ok(Reply::Written { .. } | Reply::Found { .. }) => Ok(()),
-            Ok(Reply::Missing | Reply::Evicted) => Err("missing".to_owned()),
-            Ok(Reply::Failed(error)) => Err(error.to_string()),
-            Err(stopped) => Err(stopped.to_string()),
+impl Line {
+    fn add(&mut self, tally: &Tally, elapsed: Duration) {
+        self.done += tally.done();
+        self.rates
+            .push(tally.done() as f64 / elapsed.as_secs_f64().max(f64::EPSILON));
+        for (times, (_, part)) in self.times.iter_mut().zip(PARTS) {
+            times.push(tally.percentile(part));
+        }
+        for (code, count) in &tally.errors {
+            *self.errors.entry(code.clone()).or_default() += count;
         }
     }
-}
 
-type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
-
-/// Calls a node by HTTP/1.1, on one connection that stays open.
-struct HttpCaller {
-    sender: Option<Sender>,
-    host: String,
-    mode: Mode,
-    value: Bytes,
-}
-
-impl HttpCaller {
-    async fn connect(&self) -> Result<Sender, String> {
-        let stream = TcpStream::connect(&self.host).await;
-        let stream = stream
-            .map_err(|error| format!("{}: {error} (is a node's HTTP API there?)", self.host))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        Ok(sender)
+    fn failed(&self) -> u64 {
+        self.errors.values().sum()
     }
 
-    fn request(&self, work: Work, key: u32) -> Result<Request<Full<Bytes>>, String> {
-        let path = || format!("/v1/kv/{}?mode={}", key_of(key), self.mode.name());
-        let (method, path, body) = match work {
-            Work::Put => ("PUT", path(), self.value.clone()),
-            Work::Get => ("GET", path(), Bytes::new()),
-            Work::Floor => ("GET", "/healthz".to_owned(), Bytes::new()),
-        };
-        Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.host)
-            .body(Full::new(body))
-            .map_err(|error| error.to_string())
-    }
-
-    async fn exchange(&mut self, work: Work, key: u32) -> Result<StatusCode, String> {
-        let mut sender = match self.sender.take() {
-            Some(sender) => sender,
-            None => self.connect().await?,
-        };
-        let sent = sender.send_request(self.request(work, key)?).await;
-        let response = sent.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = response.into_body().collect().await;
-        body.map_err(|error| error.to_string())?;
-        self.sender = Some(sender);
-        Ok(status)
-    }
-}
-
-impl Caller for HttpCaller {
-    async fn call(&mut self, work: Work, key: u32) -> Result<(), String> {
-        let status = self.exchange(work, key).await?;
-        if status.is_success() {
-            return Ok(());
+    /// Of each round one figure: the median is told, of the longest times the
+    /// longest.
+    fn parts(&mut self) -> Vec<(&'static str, Figure)> {
+        let mut parts = Vec::new();
+        for ((name, part), times) in PARTS.into_iter().zip(&mut self.times) {
+            let of_rounds = if part < 1.0 { 0.5 } else { 1.0 };
+            let time = percentile(times, of_rounds).unwrap_or_default();
+            parts.push((name, Figure::Time(time)));
         }
-        Err(format!("the node answers {status}"))
+        let rate = percentile(&mut self.rates, 0.5).unwrap_or_default();
+        parts.push(("rate", Figure::Rate(rate)));
+        parts
     }
+}
+
+/// What a program has to know to tell one figure from another.
+fn facts(args: &KvArgs, word: &str, in_flight: u16, line: &Line) -> Vec<(&'static str, Figure)> {
+    let number = |number: u32| Figure::Number(number.into());
+    vec![
+        ("operation", Figure::Text(word.to_owned())),
+        ("in_flight", number(in_flight.into())),
+        ("mode", Figure::Text(args.mode.clone())),
+        ("size", number(args.size)),
+        ("keys", number(args.keys)),
+        ("seconds", number(args.seconds.into())),
+        ("rounds", number(args.rounds.into())),
+        ("done", Figure::Number(line.done as f64)),
+        ("errors_by_code", Figure::Counts(line.errors.clone())),
+    ]
 }

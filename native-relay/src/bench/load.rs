@@ -1,42 +1,146 @@
 //! A closed loop: so many requests under way, each followed by the next.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::report::percentile;
+use hdrhistogram::Histogram;
 
-/// What is done to keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
+use super::BenchError;
+
+/// The longest time that is told apart; no call takes longer.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Call {
     Put,
     Get,
     /// Whatever the way to a node costs, without its ring.
     Floor,
 }
 
+/// What is done to keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Only(Call),
+    /// So many gets of a hundred calls, in no order; the others are puts.
+    Mix {
+        gets: u32,
+    },
+}
+
+/// Why a call failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// There is no answer, in these words.
+    Unreachable(String),
+    /// The answer is an error with this code.
+    Refused(String),
+}
+
+impl CallError {
+    fn code(&self) -> &str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(code) => code,
+        }
+    }
+}
+
 /// One that carries out requests, one at a time.
 pub(super) trait Caller: Send + 'static {
-    /// Does it to a key; the error names its kind.
-    fn call(&mut self, work: Work, key: u32) -> impl Future<Output = Result<(), String>> + Send;
+    /// Does it to a key.
+    fn call(&mut self, call: Call, key: u32) -> impl Future<Output = Result<(), CallError>> + Send;
+}
+
+/// What came of calls of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    /// How long those took that succeeded, in nanoseconds.
+    times: Histogram<u64>,
+    /// How many failed, by code.
+    pub(super) errors: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn new() -> Result<Self, BenchError> {
+        let most = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
+        let times = Histogram::new_with_bounds(1, most, 3);
+        let times = times.map_err(|error| BenchError::Answer(error.to_string()))?;
+        let errors = BTreeMap::new();
+        Ok(Self { times, errors })
+    }
+
+    fn add(&mut self, took: Duration, result: &Result<(), CallError>) {
+        match result {
+            Ok(()) => {
+                let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                self.times.saturating_record(nanos);
+            }
+            Err(error) => self.fail(error.code(), 1),
+        }
+    }
+
+    fn fail(&mut self, code: &str, count: u64) {
+        *self.errors.entry(code.to_owned()).or_default() += count;
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        // Both have the same bounds.
+        let _ = self.times.add(&other.times);
+        for (code, count) in &other.errors {
+            self.fail(code, *count);
+        }
+    }
+
+    /// How many succeeded.
+    pub(super) fn done(&self) -> u64 {
+        self.times.len()
+    }
+
+    /// The time that this part of them took at most.
+    pub(super) fn percentile(&self, part: f64) -> Duration {
+        match self.times.is_empty() {
+            true => Duration::ZERO,
+            false => Duration::from_nanos(self.times.value_at_quantile(part)),
+        }
+    }
 }
 
 /// What came of a phase.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outcome {
-    /// Of requests that succeeded.
-    pub(super) times: Vec<Duration>,
-    /// How many failed, by kind.
-    pub(super) errors: BTreeMap<String, u64>,
+    pub(super) puts: Tally,
+    pub(super) gets: Tally,
+    pub(super) floor: Tally,
     pub(super) elapsed: Duration,
 }
 
 impl Outcome {
-    pub(super) fn rate(&self) -> f64 {
-        self.times.len() as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
+    fn new() -> Result<Self, BenchError> {
+        Ok(Self {
+            puts: Tally::new()?,
+            gets: Tally::new()?,
+            floor: Tally::new()?,
+            elapsed: Duration::ZERO,
+        })
     }
 
-    pub(super) fn percentile(&mut self, part: f64) -> Duration {
-        percentile(&mut self.times, part).unwrap_or_default()
+    pub(super) fn of(&self, call: Call) -> &Tally {
+        match call {
+            Call::Put => &self.puts,
+            Call::Get => &self.gets,
+            Call::Floor => &self.floor,
+        }
+    }
+
+    fn of_mut(&mut self, call: Call) -> &mut Tally {
+        match call {
+            Call::Put => &mut self.puts,
+            Call::Get => &mut self.gets,
+            Call::Floor => &mut self.floor,
+        }
     }
 }
 
@@ -47,72 +151,82 @@ pub(super) async fn run<C: Caller>(
     work: Work,
     keys: u32,
     lasting: Duration,
-) -> (Vec<C>, Outcome) {
+) -> Result<(Vec<C>, Outcome), BenchError> {
     let start = Instant::now();
     let end = start + lasting;
+    let all = Arc::new(Mutex::new(Outcome::new()?));
     let mut tasks = Vec::new();
     for (number, mut caller) in (0_u32..).zip(callers) {
+        let all = Arc::clone(&all);
         tasks.push(tokio::spawn(async move {
-            let mut own = Outcome::default();
-            let mut key = Keys::new(number, keys);
+            let mut key = Draw::new(number, keys);
+            let mut percent = Draw::new(!number, 100);
             let mut begun = Instant::now();
             while begun < end {
-                let called = caller.call(work, key.next()).await;
+                let call = match work {
+                    Work::Only(call) => call,
+                    Work::Mix { gets } if percent.next() < gets => Call::Get,
+                    Work::Mix { .. } => Call::Put,
+                };
+                let called = caller.call(call, key.next()).await;
                 let done = Instant::now();
-                match called {
-                    Ok(()) => own.times.push(done - begun),
-                    Err(kind) => *own.errors.entry(kind).or_default() += 1,
-                }
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.of_mut(call).add(done - begun, &called);
                 begun = done;
             }
-            (caller, own)
+            caller
         }));
     }
-    let mut all = Outcome::default();
     let mut callers = Vec::new();
     for task in tasks {
-        let Ok((caller, own)) = task.await else {
-            continue;
-        };
-        callers.push(caller);
-        all.times.extend(own.times);
-        for (kind, count) in own.errors {
-            *all.errors.entry(kind).or_default() += count;
-        }
+        callers.extend(task.await);
     }
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     all.elapsed = start.elapsed();
-    (callers, all)
+    let outcome = std::mem::replace(&mut *all, Outcome::new()?);
+    Ok((callers, outcome))
 }
 
-/// Writes every key once.
-pub(super) async fn fill<C: Caller>(callers: Vec<C>, keys: u32) -> Result<Vec<C>, String> {
+/// Writes every key once, unless a write is refused; tells with which code.
+pub(super) async fn fill<C: Caller>(
+    callers: Vec<C>,
+    keys: u32,
+) -> Result<(Vec<C>, Option<String>), BenchError> {
     let step = u32::try_from(callers.len()).unwrap_or(1);
     let tasks: Vec<_> = (0_u32..)
         .zip(callers)
         .map(|(first, mut caller)| {
             tokio::spawn(async move {
                 for key in (first..keys).step_by(step as usize) {
-                    caller.call(Work::Put, key).await?;
+                    if let Err(error) = caller.call(Call::Put, key).await {
+                        return (caller, Err(error));
+                    }
                 }
-                Ok::<C, String>(caller)
+                (caller, Ok(()))
             })
         })
         .collect();
-    let mut callers = Vec::new();
+    let (mut callers, mut refused) = (Vec::new(), None);
     for task in tasks {
-        callers.push(task.await.map_err(|error| error.to_string())??);
+        let (caller, filled) = task.await.map_err(std::io::Error::other)?;
+        callers.push(caller);
+        match filled {
+            Ok(()) => {}
+            Err(CallError::Refused(code)) => refused = Some(code),
+            Err(CallError::Unreachable(words)) => return Err(BenchError::Answer(words)),
+        }
     }
-    Ok(callers)
+    Ok((callers, refused))
 }
 
-/// Keys in an order that looks random: a full cycle of a linear congruential
-/// generator (Knuth, TAOCP 2, section 3.2.1), from a start of its own.
-struct Keys {
+/// Numbers that look random: a full cycle of a linear congruential generator
+/// (Knuth, TAOCP 2, section 3.2.1), from a start of its own.
+struct Draw {
     state: u64,
     count: u32,
 }
 
-impl Keys {
+impl Draw {
     fn new(number: u32, count: u32) -> Self {
         let state = u64::from(number) << 40;
         Self { state, count }
@@ -130,41 +244,62 @@ impl Keys {
 mod tests {
     use super::*;
 
-    struct Flaky(u32);
+    #[derive(Default)]
+    struct Flaky {
+        puts: u64,
+        gets: u64,
+    }
 
     impl Caller for Flaky {
-        async fn call(&mut self, _: Work, key: u32) -> Result<(), String> {
+        async fn call(&mut self, call: Call, key: u32) -> Result<(), CallError> {
             assert!(key < 10);
             tokio::task::yield_now().await;
-            self.0 += 1;
-            if self.0.is_multiple_of(3) {
-                return Err("third".to_owned());
+            match call {
+                Call::Put => self.puts += 1,
+                Call::Get | Call::Floor => self.gets += 1,
+            }
+            if (self.puts + self.gets).is_multiple_of(3) {
+                return Err(CallError::Refused("third".to_owned()));
             }
             Ok(())
         }
     }
 
+    fn two() -> Vec<Flaky> {
+        vec![Flaky::default(), Flaky::default()]
+    }
+
     #[tokio::test]
     async fn successes_and_errors_are_counted_apart() {
-        let callers = vec![Flaky(0), Flaky(0)];
         let lasting = Duration::from_millis(20);
-        let (callers, outcome) = run(callers, Work::Get, 10, lasting).await;
-        let calls: u32 = callers.iter().map(|caller| caller.0).sum();
-        let failed = outcome.errors.get("third").copied().unwrap_or(0);
-        assert_eq!(outcome.times.len() as u64 + failed, u64::from(calls));
-        assert_eq!(
-            failed,
-            callers
-                .iter()
-                .map(|caller| u64::from(caller.0 / 3))
-                .sum::<u64>()
-        );
+        let work = Work::Only(Call::Get);
+        let (callers, outcome) = run(two(), work, 10, lasting).await.unwrap();
+        let calls: u64 = callers.iter().map(|caller| caller.gets).sum();
+        let failed: u64 = callers.iter().map(|caller| caller.gets / 3).sum();
+        assert_eq!(outcome.gets.errors["third"], failed);
+        assert_eq!(outcome.gets.done() + failed, calls);
+        assert_eq!(outcome.puts.done() + outcome.floor.done(), 0);
         assert!(outcome.elapsed >= lasting);
+        let (median, most) = (outcome.gets.percentile(0.5), outcome.gets.percentile(1.0));
+        assert!(Duration::ZERO < median && median <= most);
+    }
+
+    #[tokio::test]
+    async fn a_mix_has_the_share_of_gets_that_was_asked_for() {
+        let lasting = Duration::from_millis(50);
+        let work = Work::Mix { gets: 80 };
+        let (callers, _) = run(two(), work, 10, lasting).await.unwrap();
+        for Flaky { puts, gets } in callers {
+            let percent = 100 * gets / (puts + gets).max(1);
+            assert!((70..90).contains(&percent), "{gets} gets, {puts} puts");
+        }
     }
 
     #[tokio::test]
     async fn filling_stops_at_an_error() {
-        assert!(fill(vec![Flaky(0)], 10).await.is_err());
-        assert!(fill(vec![Flaky(0)], 2).await.is_ok());
+        let (_, refused) = fill(vec![Flaky::default()], 10).await.unwrap();
+        assert_eq!(refused.as_deref(), Some("third"));
+        let (_, refused) = fill(vec![Flaky::default()], 2).await.unwrap();
+        assert_eq!(refused, None);
     }
 }
