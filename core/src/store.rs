@@ -62,12 +62,13 @@ pub enum Stored {
     Done,
 }
 
-/// Why storage refused. A refused commit changed nothing.
+/// Why storage refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// No room is left.
+    /// No room is left. A commit that is refused so changed nothing.
     Full,
-    /// The medium failed.
+    /// The medium failed. A commit that is refused so is not seen by reads, but
+    /// may come to light, whole, after a later start.
     Failed,
 }
 

@@ -18,6 +18,7 @@ use super::view::View;
 use super::waits::{Asked, Question};
 use crate::event::Lane;
 use crate::id::NodeId;
+use crate::store::StoreError;
 use crate::time::{Instant, Now};
 
 /// How long a coordinator waits for votes.
@@ -63,6 +64,8 @@ struct Coordination {
     voted: BTreeSet<NodeId>,
     /// Voters whose storage refused the write.
     full: BTreeSet<NodeId>,
+    /// Whether one of them, or an earlier try, may have kept it all the same.
+    perhaps: bool,
     /// How many votes it takes.
     need: usize,
     state: State,
@@ -226,6 +229,7 @@ impl Kvs {
             voters: view.voters,
             voted: BTreeSet::new(),
             full: BTreeSet::new(),
+            perhaps,
             need,
             state,
             rounds: 0,
@@ -312,12 +316,17 @@ impl Kvs {
     }
 
     /// This node's own copy is durable, or could not be kept.
-    pub(super) fn on_own_vote(&mut self, id: CoordinationId, kept: bool, now: Now) {
+    pub(super) fn on_own_vote(
+        &mut self,
+        id: CoordinationId,
+        kept: Result<(), StoreError>,
+        now: Now,
+    ) {
         let Some(one) = self.coordinations.active.get(&id) else {
             return;
         };
-        if !kept {
-            return self.on_full(id, self.own, now);
+        if let Err(error) = kept {
+            return self.on_storage_refused(id, self.own, error, now);
         }
         if one.op.mode() == Mode::Quorum && !self.votes_in(one.slot, one.view) {
             return self.restart(id, now);
@@ -387,6 +396,7 @@ impl Kvs {
             voters: view.voters,
             voted,
             full: BTreeSet::new(),
+            perhaps: true,
             state: State::Write(entry),
             rounds: 1,
             asked: Asked::default(),
@@ -455,7 +465,8 @@ impl Kvs {
                     self.conclude(origin, Outcome::Ahead { unix_ms }, now);
                 }
             }
-            VoteError::Full => self.on_full(id, from, now),
+            VoteError::Full => self.on_storage_refused(id, from, StoreError::Full, now),
+            VoteError::Failed => self.on_storage_refused(id, from, StoreError::Failed, now),
         }
     }
 
@@ -491,15 +502,22 @@ impl Kvs {
     }
 
     /// A voter's storage refused a write. The others may be enough.
-    fn on_full(&mut self, id: CoordinationId, voter: NodeId, now: Now) {
+    fn on_storage_refused(
+        &mut self,
+        id: CoordinationId,
+        voter: NodeId,
+        error: StoreError,
+        now: Now,
+    ) {
         if let Some(one) = self.coordinations.active.get_mut(&id) {
             one.full.insert(voter);
+            one.perhaps |= error == StoreError::Failed;
             self.end_refused(id, now);
         }
     }
 
     /// Ends a write that all voters answered, and too few took. It is surely not
-    /// applied only if none was asked in vain.
+    /// applied only if none was asked in vain, and all said that they are full.
     fn end_refused(&mut self, id: CoordinationId, now: Now) {
         let Some(one) = self.coordinations.active.get_mut(&id) else {
             return;
@@ -515,7 +533,7 @@ impl Kvs {
             let untouched = !one.voted.contains(voter) && one.asked.place(voter).is_none();
             untouched || one.full.contains(voter)
         });
-        let error = match nowhere {
+        let error = match nowhere && !one.perhaps {
             true => RequestError::Full,
             false => RequestError::OutcomeUnknown,
         };

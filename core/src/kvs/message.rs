@@ -180,8 +180,10 @@ pub(crate) enum VoteError {
     NotReady,
     /// The version is too far ahead of its wall clock.
     Ahead { unix_ms: u64 },
-    /// Its storage is full or failed.
+    /// Its storage is full: nothing was kept.
     Full,
+    /// Its storage failed: it may be kept all the same.
+    Failed,
 }
 
 /// About views: learning, one Paxos instance for each next view, and news.

@@ -145,6 +145,7 @@ impl Kvs {
     pub(super) fn on_promise_kept(&mut self, to: NodeId, asked: &Prepare, kept: bool) {
         let (id, key) = (asked.id, &asked.key);
         if !kept {
+            // Of a promise nothing comes to light but that it was made.
             return self.refuse(to, id, VoteError::Full);
         }
         if let Some(why) = self.objection(key, asked.view) {

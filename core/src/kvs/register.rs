@@ -395,7 +395,10 @@ impl Kvs {
         if let VoteError::Newer(version) = why {
             self.clock.observe(version, now.unix_ms);
         }
-        let is_final = matches!(why, VoteError::Newer(_) | VoteError::Full);
+        let is_final = matches!(
+            why,
+            VoteError::Newer(_) | VoteError::Full | VoteError::Failed
+        );
         if is_final && running.can_do_without(from, self.own) {
             return;
         }
@@ -417,7 +420,7 @@ impl Kvs {
                     self.exchange_views(from);
                 }
             }
-            VoteError::Full if is_put => {
+            VoteError::Full | VoteError::Failed if is_put => {
                 let error = if running.sent {
                     RequestError::OutcomeUnknown
                 } else {
@@ -425,7 +428,9 @@ impl Kvs {
                 };
                 self.end_register(&key, Outcome::Failed(error), now);
             }
-            VoteError::Newer(_) | VoteError::Full => self.pause_register(&key, now),
+            VoteError::Newer(_) | VoteError::Full | VoteError::Failed => {
+                self.pause_register(&key, now);
+            }
             VoteError::NotReady => {}
         }
     }

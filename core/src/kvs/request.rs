@@ -152,7 +152,7 @@ impl fmt::Display for RequestError {
             ),
             Self::TooLarge => f.write_str("not applied: a value holds at most 1 MiB"),
             Self::Full => f.write_str(
-                "not applied: the disk of one of the key's voters is full or fails (its log and status say which); make room there, or delete keys",
+                "not applied: the disk of one of the key's voters is full; make room there, or delete keys",
             ),
             Self::Busy => f.write_str("not applied: too many requests are under way; try later"),
             Self::NotJoined => f.write_str("not applied: this node is in no ring yet"),

@@ -29,7 +29,8 @@ pub(super) enum Pending {
     Await {
         key: Key,
         version: Version,
-        refused: bool,
+        /// Why the order that was to keep it was refused.
+        refused: Option<StoreError>,
         then: Then,
     },
     /// A batch of entries that were pulled.
@@ -86,17 +87,22 @@ impl Kvs {
         match pending {
             Pending::Keep { placed, then } => {
                 let key = placed.key.clone();
-                if result.is_err() {
-                    self.take_back(placed);
+                if let Err(error) = result {
+                    self.take_back(placed, error);
                 }
-                self.on_kept(&key, then, result.is_ok(), now);
+                self.on_kept(&key, then, result.map(drop), now);
             }
             Pending::Await {
                 key, refused, then, ..
-            } => self.on_kept(&key, then, result.is_ok() && !refused, now),
+            } => {
+                // Without that this order failed says nothing of the entry.
+                let kept = result.map(drop).map_err(|_| StoreError::Failed);
+                self.on_kept(&key, then, refused.map_or(kept, Err), now);
+            }
             Pending::Pulled { pull, placed } => {
-                if result.is_err() {
-                    placed.into_iter().for_each(|placed| self.take_back(placed));
+                if let Err(error) = result {
+                    let each = placed.into_iter();
+                    each.for_each(|placed| self.take_back(placed, error));
                 }
                 self.on_pulled_kept(pull, result.is_ok(), now);
             }
@@ -129,13 +135,13 @@ impl Kvs {
         self.settle(now);
     }
 
-    fn on_kept(&mut self, key: &Key, then: Then, kept: bool, now: Now) {
+    fn on_kept(&mut self, key: &Key, then: Then, kept: Result<(), StoreError>, now: Now) {
         match then {
             Then::Rest => {}
             Then::OwnVote(coordination) => self.on_own_vote(coordination, kept, now),
             Then::Vote { to, id, view } => {
-                let vote = if !kept {
-                    let why = VoteError::Full;
+                let vote = if let Err(error) = kept {
+                    let why = error.into();
                     Vote::Refused { id, why }
                 } else if self.votes_in(key.slot(), view) {
                     Vote::Wrote { id, view }
@@ -165,7 +171,7 @@ impl Kvs {
             let pending = Pending::Await {
                 key,
                 version,
-                refused: false,
+                refused: None,
                 then,
             };
             return self.store(StoreOp::Commit(Vec::new()), pending);
@@ -179,7 +185,7 @@ impl Kvs {
         self.copy_to_mirrors(&key, entry, now);
         #[cfg(planted_bugs)]
         let then = if crate::planted::is("reply_before_sync") {
-            self.on_kept(&key, then, true, now);
+            self.on_kept(&key, then, Ok(()), now);
             Then::Rest
         } else {
             then
@@ -194,7 +200,7 @@ impl Kvs {
 
     /// Storage refused an entry: the index says again what it said before. So
     /// do the orders that were given since on the strength of it.
-    fn take_back(&mut self, refused: Placed) {
+    fn take_back(&mut self, refused: Placed, error: StoreError) {
         let Placed {
             key,
             version,
@@ -217,7 +223,7 @@ impl Kvs {
                     version: its,
                     refused,
                     ..
-                } => *refused |= (&*awaited, *its) == (&key, version),
+                } if (&*awaited, *its) == (&key, version) => *refused = Some(error),
                 _ => {}
             }
         }
@@ -327,6 +333,15 @@ pub(super) fn entry_removal(key: &Key) -> Write {
     }
 }
 
+impl From<StoreError> for VoteError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            StoreError::Failed => Self::Failed,
+        }
+    }
+}
+
 /// An entry that the index named: without one, storage failed.
 fn named(result: Result<Stored, StoreError>) -> Result<Entry, StoreError> {
     decoded(result)?.ok_or(StoreError::Failed)
@@ -394,14 +409,22 @@ mod tests {
             }
         }
 
-        /// Answers an order; returns whether the vote says that it was refused.
+        /// Answers an order; returns whether the vote says that storage refused it.
         fn answer(&mut self, token: u64, result: Result<Stored, StoreError>) -> bool {
+            matches!(
+                self.vote(token, result),
+                VoteError::Full | VoteError::Failed
+            )
+        }
+
+        /// Answers an order; returns why the vote is refused.
+        fn vote(&mut self, token: u64, result: Result<Stored, StoreError>) -> VoteError {
             self.kvs.on_stored(token, result, NOW);
             match self.kvs.actions.pop_back() {
                 Some(KvsAction::Send {
                     message: Message::Vote(Vote::Refused { why, .. }),
                     ..
-                }) => matches!(why, VoteError::Full),
+                }) => why,
                 other => panic!("{other:?}"),
             }
         }
@@ -428,6 +451,26 @@ mod tests {
         assert!(keeper.answer(first, Err(StoreError::Full)));
         assert_eq!(keeper.version(), Version::ZERO);
         assert!(keeper.answer(again, Ok(Stored::Done)));
+    }
+
+    #[test]
+    fn only_a_full_disk_says_that_nothing_was_kept() {
+        for (first, again, expected) in [
+            (Err(StoreError::Full), Ok(Stored::Done), VoteError::Full),
+            (Err(StoreError::Failed), Ok(Stored::Done), VoteError::Failed),
+            (
+                Err(StoreError::Failed),
+                Err(StoreError::Full),
+                VoteError::Failed,
+            ),
+            (Ok(Stored::Done), Err(StoreError::Full), VoteError::Failed),
+        ] {
+            let mut keeper = Keeper::new();
+            let entry = keeper.newer();
+            let tokens = [keeper.keep(&entry).0, keeper.keep(&entry).0];
+            keeper.vote(tokens[0], first);
+            assert_eq!(keeper.vote(tokens[1], again), expected);
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub(super) struct Order {
 pub(super) struct Finished {
     /// How many commits: the oldest in flight.
     pub(super) commits: usize,
-    /// Durable all together, or all together without effect.
+    /// Durable all together, or all together without effect for now: a failure,
+    /// as [`StoreError`] says, may come to light later.
     pub(super) result: Result<(), StoreError>,
     /// The records afterwards; `None` where nothing changed.
     pub(super) snapshot: Option<Arc<Snapshot>>,
@@ -149,7 +150,10 @@ impl Committer {
                 self.finished(group.len(), Ok(()), Some(snapshot))
             }
             Err(refusal) => {
-                let error = refusal.error;
+                let error = match refusal.perhaps {
+                    true => StoreError::Failed,
+                    false => refusal.error,
+                };
                 self.refuse(refusal);
                 self.finished(group.len(), Err(error), None)
             }
@@ -216,7 +220,11 @@ impl Committer {
         transaction.commit().map_err(redb::Error::from)?;
         if let Err(refused) = self.spill.pour() {
             self.undo(group)?;
-            return Err(refused.into());
+            let refusal = Refusal::from(refused);
+            return Err(Refusal {
+                perhaps: true,
+                ..refusal
+            });
         }
         self.mark.commits = commits;
         self.medium.write_mark(&self.mark.encode());
@@ -323,6 +331,8 @@ struct Refusal {
     words: String,
     /// By the file itself; else nothing was tried.
     by_file: bool,
+    /// Whether a loss of power now may bring the group to light.
+    perhaps: bool,
 }
 
 impl Refusal {
@@ -331,6 +341,7 @@ impl Refusal {
             error: StoreError::Full,
             words: "the disk is full; make room on it, or delete keys".to_owned(),
             by_file: false,
+            perhaps: false,
         }
     }
 
@@ -339,6 +350,7 @@ impl Refusal {
             error: StoreError::Failed,
             words: format!("{error}; check the disk, then start this process again"),
             by_file: true,
+            perhaps: false,
         }
     }
 }

