@@ -24,6 +24,7 @@ mod evict;
 mod fixture;
 mod handover;
 mod key;
+mod list;
 mod message;
 mod mirror;
 mod narrow;
@@ -54,6 +55,7 @@ use self::entry::Index;
 use self::evict::Evictions;
 use self::handover::HandOvers;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
+pub use self::list::{List, ListError, PAGE_BYTES_MAX, PAGE_KEY_COUNT_MAX, Page};
 pub(crate) use self::message::Message;
 use self::message::Op;
 use self::mirror::CopyCounts;
@@ -168,6 +170,12 @@ impl Kvs {
     /// A read by this node's own callers.
     pub(crate) fn get(&mut self, request: RequestId, key: Key, mode: Mode, now: Now) {
         self.start_request(request, Op::Get { key, mode }, now);
+        self.settle(now);
+    }
+
+    /// A list by this node's own callers.
+    pub(crate) fn list(&mut self, request: RequestId, list: List, now: Now) {
+        self.start_request(request, Op::List(list), now);
         self.settle(now);
     }
 

@@ -19,7 +19,9 @@ use crate::counter::Counters;
 use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
-use crate::kvs::{Condition, Key, Kvs, KvsAction, Living, Mode, Reply, RequestError, RequestId};
+use crate::kvs::{
+    Condition, Key, Kvs, KvsAction, List, Living, Mode, Reply, RequestError, RequestId,
+};
 use crate::link::{DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
@@ -128,6 +130,16 @@ impl Node {
         let request = self.next_request();
         if self.is_joined(request) {
             self.kvs.get(request, key, mode, now);
+            self.pump(now);
+        }
+        request
+    }
+
+    /// Lists a page of a bucket. The answer is a [`Reply::Listed`].
+    pub fn list(&mut self, list: List, now: Now) -> RequestId {
+        let request = self.next_request();
+        if self.is_joined(request) {
+            self.kvs.list(request, list, now);
             self.pump(now);
         }
         request

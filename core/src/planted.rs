@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 12] = [
+pub const BUGS: [&str; 13] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -17,6 +17,7 @@ pub const BUGS: [&str; 12] = [
     "retry_applied_twice",
     "wrong_join",
     "alone_without_agreement",
+    "list_from_one",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

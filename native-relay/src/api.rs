@@ -9,6 +9,7 @@ mod evict;
 mod guard;
 mod info;
 mod kv;
+mod list;
 mod metrics;
 mod path;
 mod serve;
@@ -105,7 +106,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
         ("get", "/v1/kv/{*key}", get(kv::get)),
         ("put", "/v1/kv/{*key}", put(kv::put)),
         ("delete", "/v1/kv/{*key}", delete(kv::delete)),
-        // The empty key, which a wildcard does not match.
+        // The empty key, which a wildcard does not match; nor the empty bucket.
         ("get", "/v1/kv/", get(kv::get)),
         ("put", "/v1/kv/", put(kv::put)),
         ("delete", "/v1/kv/", delete(kv::delete)),
@@ -113,7 +114,8 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
         ("get", "/v1/status", get(info::status)),
         ("get", "/v1/ring", get(info::ring)),
         ("get", "/v1/peers", get(info::peers)),
-        ("get", "/v1/list/{*bucket}", get(not_built)),
+        ("get", "/v1/list/{*bucket}", get(list::list)),
+        ("get", "/v1/list/", get(list::list)),
         ("get", "/v1/watch/{*key}", get(not_built)),
         ("post", "/v1/evict/{id}", post(evict::evict)),
         ("get", "/openapi.json", get(info::openapi)),
@@ -142,9 +144,9 @@ mod tests {
         }
         let routed = super::routes()
             .into_iter()
-            // OpenAPI knows no wildcard; and the empty key is a bad one.
+            // OpenAPI knows no wildcard; and what is empty is bad.
             .map(|(method, path, _)| (method.to_owned(), path.replace("{*", "{")))
-            .filter(|(_, path)| path != "/v1/kv/")
+            .filter(|(_, path)| !["/v1/kv/", "/v1/list/"].contains(&path.as_str()))
             .collect();
         assert_eq!(described, routed);
     }

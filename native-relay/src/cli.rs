@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod config_file;
+mod list;
 mod picture;
 mod serving;
 mod table;
@@ -18,6 +19,7 @@ use roundelay_core::kvs::{Key, KeyError, Version};
 use roundelay_core::{NodeId, ParseIdError};
 
 pub use self::commands::run;
+pub use self::list::ListArgs;
 pub use self::serving::{NodeArgs, RelayArgs};
 use crate::bench::BenchCommand;
 
@@ -132,6 +134,8 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeFlags,
     },
+    /// List the keys of a bucket, one a line, each after its version.
+    List(ListArgs),
     /// Show how a node is: its place, links and share of the store.
     Status {
         /// Print JSON.

@@ -317,6 +317,10 @@ impl Driver {
                 let request = self.node.compare_and_set(key, condition, value, now);
                 self.waiting.insert(request, reply);
             }
+            Some(Command::List { list, reply }) => {
+                let request = self.node.list(list, now);
+                self.waiting.insert(request, reply);
+            }
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
             }

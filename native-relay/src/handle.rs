@@ -8,7 +8,7 @@
 //! requests a node works on at once is core's limit, not this queue's.
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Condition, Key, Mode, Reply};
+use roundelay_core::kvs::{Condition, Key, List, Mode, Reply};
 use roundelay_core::status::{Location, RingStatus, Status};
 use tokio::sync::{mpsc, oneshot};
 
@@ -56,6 +56,13 @@ pub enum Command {
         condition: Condition,
         /// Its new value; without one, it is deleted.
         value: Option<Vec<u8>>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// List a page of a bucket.
+    List {
+        /// Which.
+        list: List,
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
@@ -163,6 +170,14 @@ impl Handle {
             reply,
         })
         .await
+    }
+
+    /// Lists a page of a bucket.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn list(&self, list: List) -> Result<Reply, Stopped> {
+        self.ask(|reply| Command::List { list, reply }).await
     }
 
     /// The node's status.

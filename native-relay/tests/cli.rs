@@ -52,6 +52,12 @@ fn usage_errors_exit_with_2() {
         (&["get", ""], "empty"),
         (&["get", &"k".repeat(1025)], "longer"),
         (&["get", "a", "--mode", "all"], "quorum"),
+        (&["list", "a/b"], "slash"),
+        (&["list", ""], "empty"),
+        (&["list", "a", "--limit", "1001"], "1000"),
+        (&["list", "a", "--after", "b/c"], "bucket/name"),
+        (&["list", "a", "--all", "--limit", "3"], "--limit"),
+        (&["list", "a", "--mode", "linearizable"], "quorum"),
         (&["get", "a", "--node", "ftp://a"], "http://"),
         (
             &["get", "a", "--node", "http://a b"],
@@ -88,7 +94,7 @@ fn help_version_and_completions_are_there() {
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, 0);
     for command in [
-        "relay", "node", "put", "get", "delete", "status", "ring", "id",
+        "relay", "node", "put", "get", "delete", "list", "status", "ring", "id",
     ] {
         assert!(stdout.contains(&format!("\n  {command} ")), "{stdout}");
     }

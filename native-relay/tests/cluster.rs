@@ -53,6 +53,49 @@ fn members_share_keys_and_meet_directly() {
 }
 
 #[test]
+fn a_bucket_is_listed_by_every_member() {
+    let _alone = alone();
+    let ring = Ring::start(2);
+    let [relay, first, second] = &ring.members[..] else {
+        panic!("three members");
+    };
+    let key = |number: usize| format!("pages/{number:03}");
+    let put = |number: usize| first.put(&key(number), b"x").header("etag").to_owned();
+    let versions: Vec<String> = (0..45).map(put).collect();
+    assert_eq!(first.put("page", b"x").status, 204);
+    for number in 10..20 {
+        let path = format!("/v1/kv/{}", key(number));
+        assert_eq!(http("DELETE", second.http, &path, b"").status, 204);
+    }
+    let left = || (0..45).filter(|number| !(10..20).contains(number));
+    let expected: Vec<String> = left()
+        .map(|number| format!("{}  {}\n", versions[number].trim_matches('"'), key(number)))
+        .collect();
+    let list = |member: &Member, args: &[&str]| {
+        let output = Command::new(binary())
+            .args(["list", "pages", "--node"])
+            .arg(format!("http://127.0.0.1:{}", member.http))
+            .args(args)
+            .output()
+            .unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(String::from_utf8);
+        assert_eq!(output.status.code(), Some(0), "{stderr:?}");
+        (stdout.unwrap(), stderr.unwrap())
+    };
+    for member in [relay, first, second] {
+        let (all, hint) = list(member, &["--all"]);
+        assert_eq!((all, hint.as_str()), (expected.concat(), ""));
+    }
+    let (page, hint) = list(second, &["--limit", "7"]);
+    assert_eq!(page, expected[..7].concat());
+    assert!(hint.contains("--after \"pages/006\""), "{hint}");
+    let (page, _) = list(second, &["--after", "pages/006", "--limit", "4"]);
+    assert_eq!(page, expected[7..11].concat(), "past what was deleted");
+    let (page, _) = list(second, &["--after", "pages/044", "--json"]);
+    assert_eq!(page, "{\"bucket\":\"pages\",\"keys\":[],\"next\":null}\n");
+}
+
+#[test]
 fn the_relay_tells_of_itself() {
     let _alone = alone();
     let ring = Ring::start(0);

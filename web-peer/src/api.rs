@@ -127,6 +127,24 @@ impl Peer {
         })
     }
 
+    /// Lists a page of a bucket: its keys and their versions.
+    ///
+    /// ```js
+    /// let page = await peer.list("chat");
+    /// while (page.next) page = await peer.list("chat", { after: page.next });
+    /// ```
+    #[wasm_bindgen(unchecked_return_type = "Promise<ListResult>")]
+    pub fn list(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string")] bucket: &JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "ListOptions")] options: &JsValue,
+    ) -> Promise {
+        settle(|| {
+            let list = options::list(bucket, options)?;
+            Ok(self.ask(Verb::Read, |node, now| node.list(list, now)))
+        })
+    }
+
     /// Tells where a key lives.
     ///
     /// ```js
@@ -200,12 +218,6 @@ impl Peer {
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn leave(&self) -> Promise {
         self.handle.turn(|driver| driver.leave())
-    }
-
-    /// The keys of a bucket: comes in a later version.
-    #[wasm_bindgen(unchecked_return_type = "Promise<never>")]
-    pub fn list(&self) -> Promise {
-        rejected(Error::not_built("list"))
     }
 
     /// The changes of a key or bucket: comes in a later version.

@@ -28,6 +28,8 @@ pub(crate) enum Code {
     NotJoined,
     /// What was given is no key.
     BadKey,
+    /// What was given is no bucket.
+    BadBucket,
     /// What was given is no mode.
     BadMode,
     /// An argument or option is not what it has to be.
@@ -64,6 +66,7 @@ impl Code {
             Self::Conflict => "conflict",
             Self::NotJoined => "not_joined",
             Self::BadKey => "bad_key",
+            Self::BadBucket => "bad_bucket",
             Self::BadMode => "bad_mode",
             Self::BadOptions => "bad_options",
             Self::NotBuilt => "not_built",

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, JsString, Reflect, Uint8Array};
 use roundelay_core::RELAY_COUNT_MAX;
-use roundelay_core::kvs::{Condition, Key, Mode, RequestError, VALUE_LEN_MAX};
+use roundelay_core::kvs::{Condition, Key, List, ListError, Mode, RequestError, VALUE_LEN_MAX};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Url;
 
@@ -122,6 +122,41 @@ pub(crate) fn mode(options: &JsValue) -> Result<Mode, Error> {
     let message = "a mode is \"one\", \"quorum\" or \"linearizable\"";
     let bad = || Error::new(Code::BadMode, message);
     Mode::named(&name).ok_or_else(bad)
+}
+
+/// The page of a bucket that is asked for.
+///
+/// # Errors
+/// When the bucket is none, or an option makes no sense.
+pub(crate) fn list(bucket: &JsValue, options: &JsValue) -> Result<List, Error> {
+    let message = "a bucket is a text";
+    let bucket = well_formed(bucket).ok_or_else(|| Error::new(Code::BadBucket, message))?;
+    let mut list = List::new(&bucket)?.with_mode(mode(options)?)?;
+    if options.is_undefined() || options.is_null() {
+        return Ok(list);
+    }
+    if let Some(after) = text_field(options, "after")? {
+        list = list.with_after(&after)?;
+    }
+    if let Some(limit) = field(options, "limit")? {
+        // What is no whole number is not within the limits, either.
+        let limit = limit.as_f64().filter(|limit| limit.fract() == 0.0);
+        list = list.with_limit(limit.map_or(0, |limit| limit as usize))?;
+    }
+    Ok(list)
+}
+
+impl From<ListError> for Error {
+    fn from(error: ListError) -> Self {
+        let code = match error {
+            ListError::EmptyBucket | ListError::SlashInBucket | ListError::LongBucket => {
+                Code::BadBucket
+            }
+            ListError::AfterElsewhere | ListError::Limit => Code::BadOptions,
+            ListError::Linearizable => Code::BadMode,
+        };
+        Self::new(code, error)
+    }
 }
 
 /// The condition of a compare-and-set: the version that a key must have, or

@@ -15,8 +15,8 @@ export type NodeClass = "durable" | "transient";
 /** The code of an error. Codes are never renamed. */
 export type ErrorCode =
   | "unavailable" | "outcome_unknown" | "too_large" | "full" | "busy"
-  | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_mode" | "bad_options" | "not_built"
-  | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
+  | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_bucket" | "bad_mode"
+  | "bad_options" | "not_built" | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
   | "join_timeout" | "relay_lost" | "no_direct_path" | "trouble";
 
 /** What a failed call rejects with, and what `on("error", …)` is told. */
@@ -56,6 +56,25 @@ export interface PutResult {
 export interface GetResult {
   value: Uint8Array;
   version: string;
+}
+
+export interface ListOptions {
+  /** What is promised. `quorum`, the default: every write of the bucket that was
+   * acknowledged before the call and falls into the page is there, with that
+   * version or a later one. `one`: what any copy holds. */
+  mode?: "one" | "quorum";
+  /** The whole key after which the page begins: the `next` of the page before. */
+  after?: string;
+  /** At most so many keys, 1 to 1,000. Default: 1,000. */
+  limit?: number;
+}
+
+/** A page of a bucket, in the order of the keys' bytes. */
+export interface ListResult {
+  keys: { key: string; version: string }[];
+  /** After which key the next page begins; `undefined` if this is the last. A
+   * page may be short, or empty, and not the last. */
+  next: string | undefined;
 }
 
 /** Where a key lives, as far as this peer knows. */

@@ -1,8 +1,8 @@
 //! What core says, as plain JavaScript objects.
 
-use js_sys::{Object, Reflect, Uint8Array};
+use js_sys::{Array, Object, Reflect, Uint8Array};
 use roundelay_core::Node;
-use roundelay_core::kvs::{Key, Reply};
+use roundelay_core::kvs::{Key, Page, Reply};
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::JsValue;
@@ -39,6 +39,7 @@ pub(crate) fn reply(reply: Reply) -> Result<JsValue, Error> {
             ("value", Uint8Array::from(value.as_slice()).into()),
             ("version", version.to_string().into()),
         ])),
+        Reply::Listed(page) => Ok(listed(&page)),
         Reply::Missing | Reply::Evicted => Ok(JsValue::UNDEFINED),
         Reply::Written { version, copies } => {
             let copies = [("have", copies.have.into()), ("of", copies.of.into())];
@@ -49,6 +50,21 @@ pub(crate) fn reply(reply: Reply) -> Result<JsValue, Error> {
         }
         Reply::Failed(error) => Err(error.into()),
     }
+}
+
+/// `peer.list(bucket)`: `next` is there if there is more.
+fn listed(page: &Page) -> JsValue {
+    let keys = page.keys.iter().map(|(key, version)| {
+        object(&[
+            ("key", key.as_str().into()),
+            ("version", version.to_string().into()),
+        ])
+    });
+    let next = page.next.as_ref().map(|key| key.as_str());
+    object(&[
+        ("keys", keys.collect::<Array>().into()),
+        ("next", next.map_or(JsValue::UNDEFINED, JsValue::from)),
+    ])
 }
 
 fn plain(value: &impl Serialize) -> JsValue {

@@ -83,6 +83,7 @@ const TITLES = {
   unavailable: "Not available: surely not applied",
   outcome_unknown: "Outcome unknown: read the key to learn it",
   bad_key: "Not a key",
+  bad_bucket: "Not a bucket",
   bad_mode: "Not a mode",
   too_large: "Too large",
   not_found: "Not found",

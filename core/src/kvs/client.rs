@@ -75,6 +75,7 @@ impl Request {
             (Op::Get { .. }, Mode::Quorum) => Question::Get,
             (Op::Put { .. }, Mode::One) => Question::PutOne,
             (Op::Put { .. }, Mode::Quorum) => Question::Put,
+            (Op::List(_), _) => Question::List,
             (_, Mode::Linearizable) => Question::Linearizable,
         }
     }
@@ -203,6 +204,7 @@ impl Kvs {
         let alone = !voter_lives && !others.any(untried);
         let own_part = match op {
             Op::Get { key, .. } => alone || self.index.get(key).is_some(),
+            Op::List(list) => alone || self.index.bucket(list).next().is_some(),
             Op::Put { .. } => !voter_lives,
         };
         if own_part {
@@ -257,7 +259,7 @@ impl Kvs {
             return;
         };
         let is_read = !request.op.is_write();
-        let is_read_done = matches!(outcome, Outcome::Found { .. } | Outcome::Missing);
+        let is_read_done = outcome.is_read();
         if is_read_done || matches!(outcome, Outcome::Written { .. }) {
             self.peers.on_answered(request.question(), from, answer);
         }
@@ -276,6 +278,7 @@ impl Kvs {
                 self.finish(id, Reply::Found { value, version });
             }
             Outcome::Missing => self.finish(id, Reply::Missing),
+            Outcome::Listed(page) => self.finish(id, Reply::Listed(page)),
             Outcome::Written { version, copies } => {
                 self.clock.observe(version, now.unix_ms);
                 self.finish(id, Reply::Written { version, copies });
@@ -404,6 +407,7 @@ impl Kvs {
         let reply = match outcome {
             Outcome::Found { value, version } => Reply::Found { value, version },
             Outcome::Missing => Reply::Missing,
+            Outcome::Listed(page) => Reply::Listed(page),
             Outcome::Written { version, copies } => Reply::Written { version, copies },
             Outcome::Failed(error) => return self.finish_failed(id, error),
             Outcome::Newer(version) => return self.on_newer(id, version, now),

@@ -1,6 +1,7 @@
 //! Requests that this node coordinates.
 
 mod late;
+mod listing;
 mod reading;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,7 @@ use core::time::Duration;
 use super::Kvs;
 use super::entry::Entry;
 use super::key::{Key, Slot};
+use super::list::{Held, List, ListVote};
 use super::message::{Message, Op, Outcome, Vote, VoteError};
 use super::request::{Copies, Mode, RequestError, RequestId};
 use super::storage::{Pending, Then};
@@ -85,6 +87,11 @@ enum State {
         own: Option<Option<Entry>>,
         newer: Option<Entry>,
     },
+    List {
+        list: List,
+        /// What other voters hold together.
+        told: Option<Held>,
+    },
 }
 
 impl Coordinations {
@@ -127,6 +134,33 @@ impl Coordination {
         match self.state {
             State::Write(_) => Question::WriteVote,
             State::Read { .. } => Question::ReadVote,
+            State::List { .. } => Question::ListVote,
+        }
+    }
+
+    /// What voters are asked.
+    fn vote(&self, id: CoordinationId) -> Vote {
+        let (id, view, key) = (id.0, self.view, self.op.key().clone());
+        match &self.state {
+            State::Write(entry) => Vote::Write {
+                id,
+                view,
+                key,
+                entry: entry.clone(),
+            },
+            State::Read { have, .. } => {
+                let have = *have;
+                Vote::Read {
+                    id,
+                    view,
+                    key,
+                    have,
+                }
+            }
+            State::List { list, .. } => {
+                let list = list.clone();
+                Vote::List(ListVote::Ask { id, view, list })
+            }
         }
     }
 
@@ -188,6 +222,10 @@ impl Kvs {
         let slot = op.key().slot();
         let view = self.views.get(slot).view.clone();
         let need = self.votes_needed(&view, op.mode(), now.mono);
+        #[cfg(planted_bugs)]
+        let from_one = matches!(op, Op::List(_)) && crate::planted::is("list_from_one");
+        #[cfg(planted_bugs)]
+        let need = if from_one { 1 } else { need };
         let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
         if view.voters.iter().filter(alive).count() < need && op.mode() == Mode::Quorum {
             let error = if perhaps {
@@ -218,6 +256,10 @@ impl Kvs {
                 have: self.index.version(key),
                 own: None,
                 newer: None,
+            },
+            Op::List(list) => State::List {
+                list: list.clone(),
+                told: None,
             },
         };
         let id = CoordinationId(self.new_id());
@@ -260,6 +302,10 @@ impl Kvs {
                     self.on_own_read(id, Ok(None), now);
                 }
             }
+            State::List { .. } => {
+                self.ask_voters(id, now);
+                self.on_own_list(id, now);
+            }
         }
     }
 
@@ -276,7 +322,7 @@ impl Kvs {
         });
         let enough = match &one.state {
             State::Write(_) => usize::MAX,
-            State::Read { .. } => one.need - 1,
+            State::Read { .. } | State::List { .. } => one.need - 1,
         };
         // Who was not asked yet goes first: whoever is slow is passed by.
         let mut targets: Vec<NodeId> = others.copied().collect();
@@ -292,24 +338,7 @@ impl Kvs {
         let factor = 2_u32.saturating_pow(one.rounds.min(8));
         one.rounds = one.rounds.saturating_add(1);
         one.resend_at = now.mono + slowest.map_or(LOOK, |slowest| slowest * factor);
-        let (id, view, key) = (id.0, one.view, one.op.key().clone());
-        let vote = match &one.state {
-            State::Write(entry) => Vote::Write {
-                id,
-                view,
-                key,
-                entry: entry.clone(),
-            },
-            State::Read { have, .. } => {
-                let have = *have;
-                Vote::Read {
-                    id,
-                    view,
-                    key,
-                    have,
-                }
-            }
-        };
+        let vote = one.vote(id);
         for target in targets {
             self.send(target, Lane::Kv, Message::Vote(vote.clone()));
         }

@@ -1,12 +1,14 @@
 //! What is kept for a key, in memory and in storage.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kvs::key::{Key, Slot};
+use crate::kvs::list::List;
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
 
@@ -108,6 +110,24 @@ impl Index {
             .into_iter()
             .flatten()
             .map(|(key, meta)| (key, meta.version))
+    }
+
+    /// The entries of a bucket in order, from where a page of it begins: the
+    /// bucket's own key, then its names. Others of the slot may lie between.
+    pub(crate) fn bucket<'a>(&'a self, list: &List) -> impl Iterator<Item = (&'a Key, Meta)> {
+        let entries = self.slots.get(&list.slot()).map(|part| &part.entries);
+        let names = format!("{}/", list.bucket());
+        let own = entries.and_then(|entries| entries.get_key_value(list.key()));
+        let own = own.filter(|_| list.after().is_none());
+        let after = list.after().map(Key::as_str);
+        let from = match after.filter(|after| *after >= names.as_str()) {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(names.as_str()),
+        };
+        let rest = entries.map(|entries| entries.range::<str, _>((from, Bound::Unbounded)));
+        let rest = rest.into_iter().flatten();
+        let rest = rest.take_while(move |(key, _)| key.as_str().starts_with(&names));
+        own.into_iter().chain(rest).map(|(key, meta)| (key, *meta))
     }
 
     /// Entries held in a slot.

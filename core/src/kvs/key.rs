@@ -1,6 +1,7 @@
 //! Keys, buckets and slots.
 
 use alloc::string::String;
+use core::borrow::Borrow;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,13 @@ impl TryFrom<String> for Key {
 
     fn try_from(text: String) -> Result<Self, KeyError> {
         Self::new(text)
+    }
+}
+
+/// Keys are in the order of their texts.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

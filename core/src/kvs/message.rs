@@ -9,6 +9,7 @@ use crate::kvs::branch::Branch;
 use crate::kvs::entry::Entry;
 use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
+use crate::kvs::list::{List, ListVote, Page};
 use crate::kvs::mirror::MirrorMessage;
 use crate::kvs::request::{Condition, Copies, Mode, RequestError};
 use crate::kvs::slots::SlotSet;
@@ -67,18 +68,23 @@ pub(crate) enum Op {
         /// In mode `linearizable` alone.
         condition: Option<Condition>,
     },
+    /// A page of a bucket.
+    List(List),
 }
 
 impl Op {
+    /// The key, which names the slot; of a list it is the bucket's own.
     pub(crate) const fn key(&self) -> &Key {
         match self {
             Self::Get { key, .. } | Self::Put { key, .. } => key,
+            Self::List(list) => list.key(),
         }
     }
 
     pub(crate) const fn mode(&self) -> Mode {
         match self {
             Self::Get { mode, .. } | Self::Put { mode, .. } => *mode,
+            Self::List(list) => list.mode(),
         }
     }
 
@@ -95,6 +101,7 @@ pub(crate) enum Outcome {
         version: Version,
     },
     Missing,
+    Listed(Page),
     Written {
         version: Version,
         copies: Copies,
@@ -113,6 +120,13 @@ pub(crate) enum Outcome {
         /// Whether a write was begun, and may come to light after all.
         perhaps: bool,
     },
+}
+
+impl Outcome {
+    /// Whether a read was answered.
+    pub(crate) const fn is_read(&self) -> bool {
+        matches!(self, Self::Found { .. } | Self::Missing | Self::Listed(_))
+    }
 }
 
 /// Between the coordinator and the voters of a slot. Every vote names its
@@ -141,6 +155,8 @@ pub(crate) enum Vote {
         view: u64,
         newer: Option<Entry>,
     },
+    /// What is held of a bucket?
+    List(ListVote),
     /// What is held of a key? With a ballot: take nothing below it from now on.
     Prepare(Prepare),
     /// The version that is held, and the entry if it is newer than what the

@@ -372,7 +372,8 @@ impl Kvs {
         let version = entry.version;
         let outcome = match &running.task {
             Task::Request(_, Op::Put { .. }) => Outcome::Written { version, copies },
-            Task::Request(_, Op::Get { .. }) => found(entry.clone()),
+            // Lists are never linearizable.
+            Task::Request(_, Op::Get { .. } | Op::List(_)) => found(entry.clone()),
             Task::Complete(request) => match request.clone() {
                 Some((origin, op)) => {
                     running.task = Task::Request(origin, op);

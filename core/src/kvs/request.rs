@@ -6,6 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
+use crate::kvs::list::Page;
 use crate::kvs::version::Version;
 
 /// Names a request of this node's own callers.
@@ -90,6 +91,8 @@ pub enum Reply {
     },
     /// A read found nothing, or a tombstone.
     Missing,
+    /// A page of a bucket.
+    Listed(Page),
     /// A write or delete is acknowledged.
     Written {
         /// The version it has.

@@ -3,6 +3,7 @@
 use super::Kvs;
 use super::entry::Entry;
 use super::key::{Key, VALUE_LEN_MAX};
+use super::list::{Held, List, ListVote};
 use super::message::{Message, Vote, VoteError};
 use super::storage::{Pending, Then};
 use super::version::Version;
@@ -32,6 +33,12 @@ impl Kvs {
                 have,
             } => self.on_read(from, (id, view), &key, have),
             Vote::ReadDone { id, view, newer } => self.on_read_done(from, (id, view), newer, now),
+            Vote::List(ListVote::Ask { id, view, list }) => {
+                self.on_list_asked(from, (id, view), &list);
+            }
+            Vote::List(ListVote::Told { id, view, held }) => {
+                self.on_list_told(from, (id, view), held, now);
+            }
             Vote::Prepare(asked) => self.on_prepare(from, asked, now),
             Vote::Promised {
                 id,
@@ -87,6 +94,15 @@ impl Kvs {
             let vote = Vote::ReadDone { id, view, newer };
             self.send(from, Lane::Kv, Message::Vote(vote));
         }
+    }
+
+    fn on_list_asked(&mut self, from: NodeId, (id, view): (u64, u64), list: &List) {
+        if let Some(why) = self.objection(list.key(), view) {
+            return self.refuse(from, id, why);
+        }
+        let held = Held::gather(list, self.index.bucket(list));
+        let vote = Vote::List(ListVote::Told { id, view, held });
+        self.send(from, Lane::Kv, Message::Vote(vote));
     }
 
     /// Why this node does not vote on a key in this view, if it does not.

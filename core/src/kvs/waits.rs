@@ -21,10 +21,12 @@ const UNCLEAR_COUNT_MAX: u32 = 3;
 pub(super) enum Question {
     Get,
     GetOne,
+    List,
     Put,
     PutOne,
     Linearizable,
     ReadVote,
+    ListVote,
     WriteVote,
 }
 
@@ -35,7 +37,7 @@ impl Question {
     /// (RFC 6298).
     const fn variations(self) -> u32 {
         match self {
-            Self::Get | Self::GetOne | Self::ReadVote => 2,
+            Self::Get | Self::GetOne | Self::List | Self::ReadVote | Self::ListVote => 2,
             Self::Put | Self::PutOne | Self::Linearizable | Self::WriteVote => 4,
         }
     }

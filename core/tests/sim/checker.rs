@@ -114,25 +114,37 @@ impl Checker {
                 }
             }
             Reply::Missing if call.mode != Mode::One => self.check_missing(index, call),
-            Reply::Missing | Reply::Evicted | Reply::Failed(_) => {}
+            Reply::Missing | Reply::Listed(_) | Reply::Evicted | Reply::Failed(_) => {}
         }
     }
 
     fn check_missing(&mut self, index: usize, call: &Call) {
-        let promise = self.promises.get(&call.key).cloned().unwrap_or_default();
-        let deleted =
-            promise.deletes > 0 || promise.acknowledged.is_none_or(|(_, deleted)| deleted);
-        // A delete that was acknowledged since may have been overwritten by
-        // now: then the newest promise is newer than the floor.
-        let newer = promise
-            .acknowledged
-            .is_some_and(|(version, _)| version > call.floor);
-        if call.floor > Version::ZERO && !deleted && !newer {
+        if call.floor > Version::ZERO && !self.may_be_missing(&call.key, call.floor) {
             self.fail(format!(
                 "p{index} found {} missing, after it was acknowledged",
                 call.key
             ));
         }
+    }
+
+    /// Whether a key may have been deleted since that version of it was
+    /// acknowledged.
+    pub fn may_be_missing(&self, key: &Key, floor: Version) -> bool {
+        let promise = self.promises.get(key).cloned().unwrap_or_default();
+        let deleted =
+            promise.deletes > 0 || promise.acknowledged.is_none_or(|(_, deleted)| deleted);
+        // A delete that was acknowledged since may have been overwritten by
+        // now: then the newest promise is newer than the floor.
+        let newest = promise.acknowledged;
+        deleted || newest.is_some_and(|(version, _)| version > floor)
+    }
+
+    /// What is acknowledged of a bucket's keys: versions, deleted or not.
+    pub fn floors(&self, bucket: &str) -> BTreeMap<Key, (Version, bool)> {
+        let keys = self.promises.iter();
+        keys.filter(|(key, _)| key.bucket() == bucket)
+            .filter_map(|(key, promise)| Some((key.clone(), promise.acknowledged?)))
+            .collect()
     }
 
     /// What is acknowledged by voters of a view is synced on most of them.

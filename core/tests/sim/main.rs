@@ -19,6 +19,7 @@ mod frozen;
 mod history;
 #[cfg(not(planted_bugs))]
 mod idle;
+mod lists;
 #[cfg(not(planted_bugs))]
 mod mirrors;
 #[cfg(not(planted_bugs))]
@@ -84,6 +85,12 @@ fn linearizable_calls_have_one_order() {
 #[cfg(not(planted_bugs))]
 fn one_of_two_that_met_again_does_not_go_on_before_it_caught_up() {
     each_seed(SEEDS / 20, "split", split::run);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn pages_hold_what_was_acknowledged() {
+    each_seed(SEEDS / 5, "lists", |seed| run(Scenario::lists(seed)));
 }
 
 /// Members of the large ring, unless `ROUNDELAY_MEMBERS` says otherwise.
@@ -162,8 +169,9 @@ fn planted_bugs_are_caught() {
     let moves: Run = |seed| run(Scenario::moves(seed));
     let partitions: Run = |seed| run(Scenario::partitions(seed));
     let registers: Run = |seed| run(Scenario::registers(seed));
+    let lists: Run = |seed| run(Scenario::lists(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 12] = [
+    let expected: [(&str, Run, &str); 13] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -176,6 +184,7 @@ fn planted_bugs_are_caught() {
         ("retry_applied_twice", registers, "not linearizable"),
         ("wrong_join", joins, "in the wrong place"),
         ("alone_without_agreement", split::run, "was acknowledged"),
+        ("list_from_one", lists, "lists "),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

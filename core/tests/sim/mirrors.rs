@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use roundelay_core::Event;
-use roundelay_core::kvs::{Key, Mode, Reply};
+use roundelay_core::kvs::{Key, List, Mode, Reply, RequestId};
 use roundelay_core::status::{Class, LinkKind};
+use roundelay_core::{Event, Node, Now};
 
 use crate::checker::Checker;
 use crate::world::{MS, SECOND, Weather, World};
@@ -46,15 +46,33 @@ fn key(number: usize) -> Key {
 
 /// Puts or gets all keys in mode `one` by one member; the answers.
 fn all(world: &mut World, index: usize, value: Option<&str>) -> Vec<Reply> {
+    let call = |node: &mut Node, number, now| match value {
+        Some(value) => node.put(key(number), value.into(), Mode::One, now),
+        None => node.get(key(number), Mode::One, now),
+    };
+    call_all(world, index, &call)
+}
+
+/// Lists all buckets in mode `one` by one member; the answers.
+fn list_all(world: &mut World, index: usize) -> Vec<Reply> {
+    let call = |node: &mut Node, number, now| {
+        let list = List::new(key(number).bucket()).and_then(|list| list.with_mode(Mode::One));
+        node.list(list.unwrap(), now)
+    };
+    call_all(world, index, &call)
+}
+
+/// A call for each key by one member; the answers.
+fn call_all(
+    world: &mut World,
+    index: usize,
+    call: &dyn Fn(&mut Node, usize, Now) -> RequestId,
+) -> Vec<Reply> {
     let mut open = BTreeMap::new();
     for number in 0..KEYS {
         let now = world.now_of(index);
         let node = world.processes[index].node.as_mut().expect("it runs");
-        let request = match value {
-            Some(value) => node.put(key(number), value.into(), Mode::One, now),
-            None => node.get(key(number), Mode::One, now),
-        };
-        open.insert(request, None);
+        open.insert(call(node, number, now), None);
     }
     let mut events = world.drain(index);
     loop {
@@ -83,6 +101,17 @@ fn assert_read(world: &mut World, value: &str, when: &str) {
             let same = |reply: &Reply| matches!(reply, Reply::Found { value: own, .. } if own == value.as_bytes());
             read.iter().all(same)
         });
+        for (number, reply) in list_all(world, index).into_iter().enumerate() {
+            let Reply::Listed(page) = reply else {
+                panic!("p{index} {when}: {reply:?}");
+            };
+            let keys: Vec<Key> = page.keys.into_iter().map(|(key, _)| key).collect();
+            assert_eq!(
+                (keys, page.next),
+                (vec![key(number)], None),
+                "p{index} {when}"
+            );
+        }
     }
 }
 

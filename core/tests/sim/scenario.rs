@@ -6,6 +6,7 @@ use roundelay_core::status::Class;
 
 use crate::checker::Checker;
 use crate::fault::{Breaker, Faults};
+use crate::lists;
 use crate::random::Random;
 use crate::workload::{Action, Workload};
 use crate::world::{MS, SECOND, Weather, World};
@@ -31,6 +32,8 @@ pub struct Scenario {
     pub duration: u64,
     /// Whether there are linearizable calls.
     pub linearizes: bool,
+    /// Whether there are lists.
+    pub lists: bool,
 }
 
 impl Scenario {
@@ -59,6 +62,17 @@ impl Scenario {
             faults: Faults::OneAtATime,
             duration: 20 * SECOND,
             linearizes: false,
+            lists: false,
+        }
+    }
+
+    /// Lists, in all the trouble there is, some of linearizable keys.
+    pub fn lists(seed: u64) -> Self {
+        let registers = Self::registers(seed);
+        Self {
+            linearizes: seed / 4 % 2 == 1,
+            lists: true,
+            ..registers
         }
     }
 
@@ -146,6 +160,7 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     world.relay_count = scenario.relays;
     let mut workload = Workload::default();
     workload.linearizes = scenario.linearizes;
+    workload.does_list = scenario.lists;
     let mut checker = Checker::default();
     let random = Random::new(scenario.seed ^ 0xdead);
     let mut joins = plan_joins(&scenario, &mut world);
@@ -183,6 +198,9 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     }
     settle(&mut world, &mut workload, &mut checker)?;
     read_back(&mut world, &mut workload, &mut checker)?;
+    if scenario.lists {
+        lists::read_back(&mut world, &mut workload, &mut checker)?;
+    }
     workload.check_order(&world)?;
     if scenario.linearizes && workload.history.count() == 0 {
         return Err("no linearizable call was answered".into());

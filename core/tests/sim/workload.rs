@@ -7,6 +7,7 @@ use roundelay_core::kvs::{Condition, Key, Mode, Reply, RequestError, RequestId, 
 
 use crate::checker::Checker;
 use crate::history::{History, Step};
+use crate::lists::Lists;
 use crate::world::World;
 
 /// The buckets of keys that are written in mode `quorum`.
@@ -46,6 +47,9 @@ pub struct Workload {
     pub gets_failed: usize,
     /// Whether there are linearizable calls among them.
     pub linearizes: bool,
+    /// Whether there are lists among them.
+    pub does_list: bool,
+    pub lists: Lists,
     pub history: History,
     /// A version of each key that some caller saw last.
     seen: BTreeMap<Key, Version>,
@@ -59,6 +63,9 @@ impl Workload {
             return;
         };
         self.count += 1;
+        if self.does_list && world.random.chance(0.4) {
+            return self.begin_list(world, checker, index);
+        }
         if self.linearizes && world.random.chance(0.6) {
             return self.begin_linearizable(world, checker, index);
         }
@@ -167,6 +174,9 @@ impl Workload {
         request: RequestId,
         reply: Reply,
     ) {
+        if self.on_listed(world, checker, (index, request), &reply) {
+            return;
+        }
         let Some(call) = self.open.remove(&(index, request)) else {
             return checker.fail(format!("p{index} answered {request:?} twice or unasked"));
         };
@@ -206,6 +216,7 @@ impl Workload {
 
     /// A process is gone: nobody knows what became of its requests.
     pub fn on_crash(&mut self, index: usize, checker: &mut Checker) {
+        self.lists.on_crash(index);
         let gone: Vec<_> = self
             .open
             .keys()
@@ -256,7 +267,7 @@ impl Workload {
                 };
                 (refused, Some(now))
             }
-            Some(Reply::Failed(_) | Reply::Evicted) => (None, None),
+            Some(Reply::Failed(_) | Reply::Evicted | Reply::Listed(_)) => (None, None),
         };
         if let Some(step) = step {
             self.history.add(&call.key, step, call.begun_at, ended);
@@ -275,7 +286,7 @@ impl Workload {
     }
 
     pub fn open_count(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.lists.open_count()
     }
 }
 

@@ -43,6 +43,18 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "bad_key", message)
     }
 
+    pub(super) fn bad_bucket(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_bucket", message)
+    }
+
+    pub(super) fn bad_cursor(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_cursor", message)
+    }
+
+    pub(super) fn bad_limit(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_limit", message)
+    }
+
     pub(super) fn bad_mode(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_mode", message)
     }
@@ -252,10 +264,13 @@ pub(super) struct Counters {
 }
 
 /// Every code there is.
-const CODES: [&str; 23] = [
+const CODES: [&str; 26] = [
     "bad_body",
+    "bad_bucket",
     "bad_condition",
+    "bad_cursor",
     "bad_key",
+    "bad_limit",
     "bad_mode",
     "bad_query",
     "body_timeout",

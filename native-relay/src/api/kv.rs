@@ -65,7 +65,7 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
         }
         Reply::Missing => Err(Refusal::not_found()),
         Reply::Failed(error) => Err(error.into()),
-        Reply::Written { .. } | Reply::Evicted => Err(Refusal::internal()),
+        Reply::Listed(_) | Reply::Written { .. } | Reply::Evicted => Err(Refusal::internal()),
     }
 }
 
@@ -103,7 +103,9 @@ fn written(reply: Reply) -> Result<Response, Refusal> {
             Ok(response)
         }
         Reply::Failed(error) => Err(error.into()),
-        Reply::Found { .. } | Reply::Missing | Reply::Evicted => Err(Refusal::internal()),
+        Reply::Found { .. } | Reply::Missing | Reply::Listed(_) | Reply::Evicted => {
+            Err(Refusal::internal())
+        }
     }
 }
 
@@ -113,7 +115,7 @@ fn etag(version: Version) -> Result<HeaderValue, Refusal> {
 
 /// A place among the requests under way; it is given back when the answer is
 /// ready.
-fn admit(api: &Api) -> Result<SemaphorePermit<'_>, Refusal> {
+pub(super) fn admit(api: &Api) -> Result<SemaphorePermit<'_>, Refusal> {
     api.requests.try_acquire().map_err(|_| Refusal::busy())
 }
 

@@ -11,17 +11,39 @@ use super::error::Refusal;
 /// nothing else done to it. Slashes, empty segments and dots are part of it.
 pub(super) fn key(uri: &Uri, prefix: &str) -> Result<Key, Refusal> {
     let encoded = uri.path().strip_prefix(prefix).unwrap_or_default();
-    let bytes = percent_decode(encoded.as_bytes()).ok_or_else(|| {
-        Refusal::bad_key("a % in the key must be followed by two hexadecimal digits")
-    })?;
-    Key::from_utf8(&bytes).map_err(|error| match error {
+    let text = text(encoded).map_err(|flaw| Refusal::bad_key(flaw.of("key")))?;
+    let len = text.len();
+    Key::new(text).map_err(|error| match error {
         KeyError::Empty => Refusal::bad_key("the key is empty; name one: /v1/kv/bucket/name"),
-        KeyError::TooLong => Refusal::bad_key(format!(
-            "the key has {} bytes; at most {KEY_LEN_MAX} are allowed",
-            bytes.len()
+        KeyError::TooLong | KeyError::NotUtf8 => Refusal::bad_key(format!(
+            "the key has {len} bytes; at most {KEY_LEN_MAX} are allowed"
         )),
-        KeyError::NotUtf8 => Refusal::bad_key("the key is not UTF-8 after percent-decoding"),
     })
+}
+
+/// What is wrong with an encoded text.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TextFlaw {
+    Percent,
+    NotUtf8,
+}
+
+impl TextFlaw {
+    /// In words, for something of this name.
+    pub(super) fn of(self, name: &str) -> String {
+        match self {
+            Self::Percent => {
+                format!("a % in the {name} must be followed by two hexadecimal digits")
+            }
+            Self::NotUtf8 => format!("the {name} is not UTF-8 after percent-decoding"),
+        }
+    }
+}
+
+/// A text, percent-decoded exactly once.
+pub(super) fn text(encoded: &str) -> Result<String, TextFlaw> {
+    let bytes = percent_decode(encoded.as_bytes()).ok_or(TextFlaw::Percent)?;
+    String::from_utf8(bytes.into_owned()).map_err(|_| TextFlaw::NotUtf8)
 }
 
 /// What a call on a key promises, and on what condition it acts.
@@ -99,7 +121,7 @@ pub(super) fn no_query(uri: &Uri) -> Result<(), Refusal> {
     }
 }
 
-fn mode_named(name: &str) -> Result<Mode, Refusal> {
+pub(super) fn mode_named(name: &str) -> Result<Mode, Refusal> {
     Mode::named(name).ok_or_else(|| Refusal::bad_mode("mode is one, quorum or linearizable"))
 }
 

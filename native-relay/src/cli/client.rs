@@ -113,6 +113,21 @@ impl Client {
         self.call(method, &path, &[condition], value)
     }
 
+    /// A page of a bucket.
+    pub(super) fn list(
+        &self,
+        bucket: &str,
+        after: Option<&str>,
+        limit: usize,
+        mode: &str,
+    ) -> Result<Value, Failure> {
+        let after = after.map(|after| format!("&after={}", percent_encoded(after)));
+        let (bucket, after) = (percent_encoded(bucket), after.unwrap_or_default());
+        self.json(&format!(
+            "/v1/list/{bucket}?mode={mode}&limit={limit}{after}"
+        ))
+    }
+
     /// Gives a voter up for lost.
     pub(super) fn evict(&self, id: &NodeId) -> Result<(), Failure> {
         self.call("POST", &format!("/v1/evict/{id}"), &[], None)?;

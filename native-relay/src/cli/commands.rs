@@ -10,7 +10,7 @@ use roundelay_core::kvs::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::client::{Answer, Client, Failure};
-use super::{Cas, ClientCommand, Exit, NodeFlags, table};
+use super::{Cas, ClientCommand, Exit, NodeFlags, list, table};
 use crate::identity;
 
 /// Carries out a command; what is asked for goes to stdout, what went wrong
@@ -19,7 +19,7 @@ use crate::identity;
 pub fn run(command: ClientCommand) -> Exit {
     let failure = match output(command) {
         Ok(bytes) => match print(&bytes) {
-            Ok(()) => return Exit::Done,
+            Ok(_) => return Exit::Done,
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -56,6 +56,7 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             let answer = Client::new(&node)?.kv("DELETE", &key, &promise.mode, None)?;
             Ok(written(&answer, json))
         }
+        ClientCommand::List(args) => list::pages(&args).map(|()| Vec::new()),
         ClientCommand::Status { json, node } => {
             let status = Client::new(&node)?.json("/v1/status")?;
             Ok(if json {
@@ -162,19 +163,20 @@ fn written(answer: &Answer, json: bool) -> Vec<u8> {
     }
 }
 
-fn line(value: &serde_json::Value) -> Vec<u8> {
+pub(super) fn line(value: &serde_json::Value) -> Vec<u8> {
     format!("{value}\n").into()
 }
 
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+/// Prints; returns whether its reader wants more.
+pub(super) fn print(bytes: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             let message = format!("done, but cannot write to stdout: {error}");
             Err(Failure::new(Exit::Failed, message))
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }

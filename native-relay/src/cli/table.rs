@@ -119,7 +119,7 @@ fn named(
 
 /// A value as it is; names come from other machines, and terminals obey
 /// control characters.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

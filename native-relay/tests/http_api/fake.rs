@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use roundelay::api::{Options, serve};
 use roundelay::handle::{Command, Handle};
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Condition, Copies, Key, Reply, RequestError, Version};
+use roundelay_core::kvs::{Condition, Copies, Key, List, Page, Reply, RequestError, Version};
 use roundelay_core::status::{
     Class, LinkKind, LinkStatus, Location, MemberState, MemberStatus, RingStatus, Status,
     StoreStatus,
@@ -91,6 +91,7 @@ impl Node {
                     value,
                     reply,
                 } => self.compare_and_set(key, condition, value, reply),
+                Command::List { list, reply } => drop(reply.send(self.list(&list))),
                 Command::Status { reply } => drop(reply.send(self.status())),
                 Command::Ring { reply } => drop(reply.send(ring())),
                 Command::Locate { key, reply } => drop(reply.send(location(&key))),
@@ -110,6 +111,21 @@ impl Node {
                 let _ = reply.send(found.unwrap_or(Reply::Missing));
             }
         }
+    }
+
+    fn list(&self, list: &List) -> Reply {
+        if list.bucket() == "fail" {
+            let missing = vec![id(9)];
+            return Reply::Failed(RequestError::Unavailable { missing });
+        }
+        let values = self.values.iter().filter(|(key, _)| list.contains(key));
+        let mut keys = values.map(|(key, (_, version))| (key.clone(), *version));
+        let page: Vec<(Key, Version)> = keys.by_ref().take(list.limit()).collect();
+        let next = keys
+            .next()
+            .and_then(|_| page.last())
+            .map(|(key, _)| key.clone());
+        Reply::Listed(Page { keys: page, next })
     }
 
     fn compare_and_set(

@@ -5,7 +5,7 @@ mod fake;
 use fake::{Client, DEADLINE, Node};
 use roundelay::api::{Options, Token};
 use roundelay_core::NodeId;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// A request for a key, answered; the status is what most tests ask for.
@@ -75,6 +75,36 @@ async fn a_condition_is_kept_or_refused() {
     assert_eq!(status(&client, &delete, b"").await, 204);
     let gone = client.request(&delete, b"").await;
     assert_eq!((gone.status, gone.header("etag")), (412, None));
+}
+
+#[tokio::test]
+async fn a_bucket_is_listed_page_by_page() {
+    let client = Node::start(Options::default()).await;
+    let keys = ["a b", "a b/1", "a b/\u{266b}", "a b/\u{266b}/x", "a/1"];
+    let mut versions = Vec::new();
+    for key in keys {
+        let encoded = key.replace(' ', "%20").replace('\u{266b}', "%E2%99%AB");
+        let put = format!("PUT /v1/kv/{encoded} HTTP/1.1");
+        let put = client.request(&put, b"x").await;
+        versions.push(put.header("etag").unwrap().trim_matches('"').to_owned());
+    }
+    let list = async |query: &str| {
+        let head = format!("GET /v1/list/a%20b{query} HTTP/1.1");
+        let answer = client.request(&head, b"").await;
+        assert_eq!(answer.status, 200, "{query}");
+        answer.json()
+    };
+    let entry = |at: usize| json!({ "key": keys[at], "version": versions[at] });
+    let all: Vec<Value> = (0..4).map(entry).collect();
+    let whole = json!({ "bucket": "a b", "keys": all, "next": null });
+    assert_eq!(list("").await, whole);
+    assert_eq!(list("?mode=one&limit=1000").await, whole);
+    let page = list("?limit=3").await;
+    assert_eq!(page["keys"].as_array().unwrap()[..], all[..3]);
+    assert_eq!(page["next"], keys[2]);
+    let page = list("?limit=3&after=a%20b/%E2%99%AB").await;
+    assert_eq!(page["keys"].as_array().unwrap()[..], all[3..]);
+    assert_eq!(page["next"], Value::Null);
 }
 
 #[tokio::test]
@@ -151,7 +181,20 @@ async fn bad_requests_are_told_what_is_bad() {
             400,
             "bad_mode",
         ),
-        ("GET /v1/list/bucket HTTP/1.1".into(), 501, "not_built"),
+        ("GET /v1/list/ HTTP/1.1".into(), 400, "bad_bucket"),
+        ("GET /v1/list/a/b HTTP/1.1".into(), 400, "bad_bucket"),
+        ("GET /v1/list/a?after=b HTTP/1.1".into(), 400, "bad_cursor"),
+        (
+            "GET /v1/list/a?limit=1001 HTTP/1.1".into(),
+            400,
+            "bad_limit",
+        ),
+        (
+            "GET /v1/list/a?mode=linearizable HTTP/1.1".into(),
+            400,
+            "bad_mode",
+        ),
+        ("GET /v1/list/fail HTTP/1.1".into(), 503, "unavailable"),
         ("GET /v1/watch/bucket/ HTTP/1.1".into(), 501, "not_built"),
         ("GET /v1/nothing HTTP/1.1".into(), 404, "no_such_path"),
         ("GET /v1/kv HTTP/1.1".into(), 404, "no_such_path"),

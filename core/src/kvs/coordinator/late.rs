@@ -53,6 +53,7 @@ impl Kvs {
                 State::Write(_) if one.voted.contains(&own) => self.on_voted(id, own, now),
                 State::Write(_) => {}
                 State::Read { .. } => self.finish_read(id, now),
+                State::List { .. } => self.finish_list(id, now),
             }
         }
     }
