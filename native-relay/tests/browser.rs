@@ -9,6 +9,8 @@ mod hostile;
 mod bad_input;
 #[path = "browser/callers.rs"]
 mod callers;
+#[path = "browser/calls.rs"]
+mod calls;
 #[path = "browser/faults.rs"]
 mod faults;
 #[path = "browser/figures.rs"]
