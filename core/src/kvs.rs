@@ -20,6 +20,7 @@ mod client;
 mod coordinator;
 mod entry;
 mod evict;
+mod expiry;
 #[cfg(test)]
 mod fixture;
 mod handover;
@@ -53,6 +54,8 @@ use self::client::Clients;
 use self::coordinator::Coordinations;
 use self::entry::Index;
 use self::evict::Evictions;
+use self::expiry::Sweeper;
+pub use self::expiry::{TTL_SECONDS_MAX, Ttl, TtlError};
 use self::handover::HandOvers;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub use self::list::{List, ListError, PAGE_BYTES_MAX, PAGE_KEY_COUNT_MAX, Page};
@@ -64,7 +67,7 @@ use self::peers::Peers;
 use self::promise::Promises;
 use self::pulling::Pulls;
 use self::register::Registers;
-pub use self::request::{Condition, Copies, Mode, Reply, RequestError, RequestId};
+pub use self::request::{Condition, Copies, Mode, Reply, RequestError, RequestId, Terms};
 use self::retire::Retirements;
 use self::slots::SlotMap;
 use self::source::Fetches;
@@ -120,6 +123,7 @@ pub(crate) struct Kvs {
     hand_overs: HandOvers,
     evictions: Evictions,
     retirements: Retirements,
+    sweeper: Sweeper,
     pending: BTreeMap<u64, Pending>,
     /// Ids of store orders and of messages: never used twice by one epoch.
     next_id: u64,
@@ -151,6 +155,7 @@ impl Kvs {
             hand_overs: HandOvers::default(),
             evictions: Evictions::default(),
             retirements: Retirements::default(),
+            sweeper: Sweeper::default(),
             pending: BTreeMap::new(),
             // From the upper half, so that ids of two starts rarely meet.
             next_id: rng.next_u64() >> 1,
@@ -185,16 +190,17 @@ impl Kvs {
         request: RequestId,
         key: Key,
         value: Option<Vec<u8>>,
-        (mode, condition): (Mode, Option<Condition>),
+        terms: Terms,
         now: Now,
     ) {
         let version = self.clock.tick(now.unix_ms);
         let op = Op::Put {
             key,
             value,
-            mode,
+            mode: terms.effective_mode(),
             version,
-            condition,
+            ttl: terms.ttl,
+            condition: terms.condition,
         };
         self.start_request(request, op, now);
         self.settle(now);
@@ -244,6 +250,7 @@ impl Kvs {
         self.on_hand_over_timeout(now);
         self.on_evict_timeout(now);
         self.on_retire_timeout(now);
+        self.on_sweep_timeout(now);
         self.settle(now);
     }
 
@@ -259,6 +266,7 @@ impl Kvs {
             self.hand_overs.poll_timeout(),
             self.evictions.poll_timeout(),
             self.retirements.poll_timeout(),
+            self.sweeper.poll_timeout(),
         ]
         .into_iter()
         .flatten()

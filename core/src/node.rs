@@ -20,7 +20,7 @@ use crate::event::{Event, Input, Lane, Output};
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
 use crate::kvs::{
-    Condition, Key, Kvs, KvsAction, List, Living, Mode, Reply, RequestError, RequestId,
+    Condition, Key, Kvs, KvsAction, List, Living, Mode, Reply, RequestError, RequestId, Terms,
 };
 use crate::link::{DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
@@ -147,12 +147,12 @@ impl Node {
 
     /// Writes a key, at most 1 MiB.
     pub fn put(&mut self, key: Key, value: Vec<u8>, mode: Mode, now: Now) -> RequestId {
-        self.write(key, Some(value), (mode, None), now)
+        self.write(key, Some(value), mode.into(), now)
     }
 
     /// Deletes a key.
     pub fn delete(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
-        self.write(key, None, (mode, None), now)
+        self.write(key, None, mode.into(), now)
     }
 
     /// Writes a key, or deletes it, if a condition holds; in mode
@@ -164,7 +164,17 @@ impl Node {
         value: Option<Vec<u8>>,
         now: Now,
     ) -> RequestId {
-        self.write(key, value, (Mode::Linearizable, Some(condition)), now)
+        self.write(key, value, condition.into(), now)
+    }
+
+    /// Writes a key, or deletes it without a value, as the terms say.
+    pub fn write(&mut self, key: Key, value: Option<Vec<u8>>, terms: Terms, now: Now) -> RequestId {
+        let request = self.next_request();
+        if self.is_joined(request) {
+            self.kvs.put(request, key, value, terms, now);
+            self.pump(now);
+        }
+        request
     }
 
     /// Gives a voter up for lost, so that its slots can do without it: an
@@ -176,21 +186,6 @@ impl Node {
         if self.is_joined(request) {
             let known = self.ring.members().get(&id).is_some();
             self.kvs.evict(request, id, known, now);
-            self.pump(now);
-        }
-        request
-    }
-
-    fn write(
-        &mut self,
-        key: Key,
-        value: Option<Vec<u8>>,
-        mode: (Mode, Option<Condition>),
-        now: Now,
-    ) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            self.kvs.put(request, key, value, mode, now);
             self.pump(now);
         }
         request

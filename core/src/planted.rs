@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 13] = [
+pub const BUGS: [&str; 14] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -18,6 +18,7 @@ pub const BUGS: [&str; 13] = [
     "wrong_join",
     "alone_without_agreement",
     "list_from_one",
+    "expires_by_local_clock",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

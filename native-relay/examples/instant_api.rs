@@ -25,7 +25,7 @@ async fn main() -> std::io::Result<()> {
                         version: Version::ZERO,
                     },
                 ),
-                Command::Put { reply, .. } | Command::Delete { reply, .. } => (
+                Command::Write { reply, .. } => (
                     reply,
                     Reply::Written {
                         version: Version::ZERO,

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use roundelay_core::kvs::{Key, KeyError, Version};
+use roundelay_core::kvs::{Key, KeyError, Ttl, TtlError, Version};
 use roundelay_core::{NodeId, ParseIdError};
 
 pub use self::commands::run;
@@ -100,6 +100,10 @@ pub enum ClientCommand {
         /// What the call promises.
         #[command(flatten)]
         promise: Promise,
+        /// For how many seconds the key keeps the value, at most ten years; for ever
+        /// when absent.
+        #[arg(long, value_name = "SECONDS", value_parser = ttl)]
+        ttl: Option<Ttl>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -219,6 +223,10 @@ pub struct Cas {
     /// Delete the key instead of writing it.
     #[arg(long, conflicts_with = "absent")]
     pub delete: bool,
+    /// For how many seconds the key keeps the value, at most ten years; for ever
+    /// when absent.
+    #[arg(long, value_name = "SECONDS", value_parser = ttl, conflicts_with = "delete")]
+    pub ttl: Option<Ttl>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -258,6 +266,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 pub fn print_completions(shell: clap_complete::Shell) {
     let mut command = Cli::command();
     clap_complete::generate(shell, &mut command, "roundelay", &mut std::io::stdout());
+}
+
+fn ttl(text: &str) -> Result<Ttl, TtlError> {
+    text.parse()
 }
 
 fn key(text: &str) -> Result<Key, KeyError> {

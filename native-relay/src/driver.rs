@@ -295,26 +295,13 @@ impl Driver {
                 let request = self.node.get(key, mode, now);
                 self.waiting.insert(request, reply);
             }
-            Some(Command::Put {
+            Some(Command::Write {
                 key,
                 value,
-                mode,
+                terms,
                 reply,
             }) => {
-                let request = self.node.put(key, value, mode, now);
-                self.waiting.insert(request, reply);
-            }
-            Some(Command::Delete { key, mode, reply }) => {
-                let request = self.node.delete(key, mode, now);
-                self.waiting.insert(request, reply);
-            }
-            Some(Command::CompareAndSet {
-                key,
-                condition,
-                value,
-                reply,
-            }) => {
-                let request = self.node.compare_and_set(key, condition, value, now);
+                let request = self.node.write(key, value, terms, now);
                 self.waiting.insert(request, reply);
             }
             Some(Command::List { list, reply }) => {

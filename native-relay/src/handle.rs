@@ -8,7 +8,7 @@
 //! requests a node works on at once is core's limit, not this queue's.
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Condition, Key, List, Mode, Reply};
+use roundelay_core::kvs::{Condition, Key, List, Mode, Reply, Terms};
 use roundelay_core::status::{Location, RingStatus, Status};
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,34 +28,15 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
-    /// Write a key.
-    Put {
+    /// Write a key, or delete it.
+    Write {
         /// The key.
         key: Key,
-        /// Its new value; core refuses one that is too long.
-        value: Vec<u8>,
-        /// What the write promises.
-        mode: Mode,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Reply>,
-    },
-    /// Delete a key.
-    Delete {
-        /// The key.
-        key: Key,
-        /// What the delete promises.
-        mode: Mode,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Reply>,
-    },
-    /// Write or delete a key, if a condition holds.
-    CompareAndSet {
-        /// The key.
-        key: Key,
-        /// What has to be so.
-        condition: Condition,
-        /// Its new value; without one, it is deleted.
+        /// Its new value; core refuses one that is too long. Without one, it is
+        /// deleted.
         value: Option<Vec<u8>>,
+        /// What the write promises, its condition, and how long it lasts.
+        terms: Terms,
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
@@ -136,13 +117,7 @@ impl Handle {
     /// # Errors
     /// When the driver has stopped.
     pub async fn put(&self, key: Key, value: Vec<u8>, mode: Mode) -> Result<Reply, Stopped> {
-        self.ask(|reply| Command::Put {
-            key,
-            value,
-            mode,
-            reply,
-        })
-        .await
+        self.write(key, Some(value), mode.into()).await
     }
 
     /// Deletes a key.
@@ -150,7 +125,7 @@ impl Handle {
     /// # Errors
     /// When the driver has stopped.
     pub async fn delete(&self, key: Key, mode: Mode) -> Result<Reply, Stopped> {
-        self.ask(|reply| Command::Delete { key, mode, reply }).await
+        self.write(key, None, mode.into()).await
     }
 
     /// Writes a key, or deletes it, if a condition holds.
@@ -163,10 +138,23 @@ impl Handle {
         condition: Condition,
         value: Option<Vec<u8>>,
     ) -> Result<Reply, Stopped> {
-        self.ask(|reply| Command::CompareAndSet {
+        self.write(key, value, condition.into()).await
+    }
+
+    /// Writes a key, or deletes it without a value, as the terms say.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn write(
+        &self,
+        key: Key,
+        value: Option<Vec<u8>>,
+        terms: Terms,
+    ) -> Result<Reply, Stopped> {
+        self.ask(|reply| Command::Write {
             key,
-            condition,
             value,
+            terms,
             reply,
         })
         .await

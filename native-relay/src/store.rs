@@ -29,7 +29,7 @@ pub use self::error::OpenError;
 pub const FILE_NAME: &str = "roundelay.redb";
 
 /// The version of what is kept in the file. Another one is refused.
-pub const FORMAT_VERSION: u64 = 2;
+pub const FORMAT_VERSION: u64 = 3;
 
 /// Bytes of commits on their way to disk beyond which [`Storage::has_room`]
 /// says no.

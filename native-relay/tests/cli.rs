@@ -58,6 +58,8 @@ fn usage_errors_exit_with_2() {
         (&["list", "a", "--after", "b/c"], "bucket/name"),
         (&["list", "a", "--all", "--limit", "3"], "--limit"),
         (&["list", "a", "--mode", "linearizable"], "quorum"),
+        (&["put", "a", "b", "--ttl", "0"], "whole number of seconds"),
+        (&["put", "a", "b", "--ttl", "315360001"], "315360000"),
         (&["get", "a", "--node", "ftp://a"], "http://"),
         (
             &["get", "a", "--node", "http://a b"],

@@ -33,6 +33,7 @@ fn members_share_keys_and_meet_directly() {
     assert_eq!(delete.status, 204);
     assert_eq!(first.get("demo/greeting").status, 404);
 
+    records_expire(first, second);
     for member in [first, second] {
         wait_until("direct links", Duration::from_secs(5), || {
             member.has_direct_links(2)
@@ -50,6 +51,32 @@ fn members_share_keys_and_meet_directly() {
     assert!(status["epoch"].as_u64().unwrap() > 0);
     let ring = http("GET", second.http, "/v1/ring", b"").json();
     assert_eq!(ring["members"].as_array().unwrap().len(), 3);
+}
+
+/// By HTTP and by the command line, and with a condition.
+fn records_expire(first: &Member, second: &Member) {
+    let path = "/v1/kv/demo/brief?ttl=1";
+    let put = http("PUT", first.http, path, b"brief");
+    assert_eq!(put.status, 204, "{}", put.text());
+    let url = format!("http://127.0.0.1:{}", second.http);
+    let put = Command::new(binary())
+        .args(["put", "demo/lease", "mine", "--ttl", "1", "--node", &url])
+        .status();
+    assert!(put.unwrap().success());
+    for (key, member) in [("demo/brief", second), ("demo/lease", first)] {
+        wait_until("a record to expire", DEADLINE, || {
+            let get = member.get(key);
+            assert!([200, 404].contains(&get.status), "{}", get.text());
+            get.status == 404
+        });
+    }
+    // Whoever waits for a lease gets it.
+    let cas = Command::new(binary())
+        .args(["cas", "demo/lease", "ours", "--if-absent", "--ttl", "600"])
+        .args(["--node", &url])
+        .status();
+    assert!(cas.unwrap().success());
+    assert_eq!(&first.get("demo/lease").body[..], b"ours");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! own: nothing of a `Peer` is borrowed while JavaScript runs.
 
 use js_sys::{Function, Promise};
-use roundelay_core::kvs::RequestId;
+use roundelay_core::kvs::{RequestId, Terms};
 use roundelay_core::{Node, Now};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -47,19 +47,25 @@ impl Peer {
     ///
     /// ```js
     /// const { version, copies } = await peer.put("chat/hello", "world");
+    /// await peer.put("chat/typing", peer.id, { ttl: 5 });
     /// ```
     #[wasm_bindgen(unchecked_return_type = "Promise<PutResult>")]
     pub fn put(
         &self,
         #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | string")] value: &JsValue,
-        #[wasm_bindgen(unchecked_optional_param_type = "CallOptions")] options: &JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "PutOptions")] options: &JsValue,
     ) -> Promise {
         settle(|| {
             let key = options::key(key)?;
             let value = options::value(value)?;
-            let mode = options::mode(options)?;
-            Ok(self.ask(Verb::Write, |node, now| node.put(key, value, mode, now)))
+            let terms = Terms {
+                mode: options::mode(options)?,
+                condition: None,
+                ttl: options::ttl(options)?,
+            };
+            let ask = |node: &mut Node, now| node.write(key, Some(value), terms, now);
+            Ok(self.ask(Verb::Write, ask))
         })
     }
 
@@ -114,6 +120,7 @@ impl Peer {
         #[wasm_bindgen(unchecked_param_type = "string")] key: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "string | undefined")] version: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | string | undefined")] value: &JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "CasOptions")] options: &JsValue,
     ) -> Promise {
         settle(|| {
             let key = options::key(key)?;
@@ -122,7 +129,11 @@ impl Peer {
                 true => None,
                 false => Some(options::value(value)?),
             };
-            let ask = |node: &mut Node, now| node.compare_and_set(key, condition, value, now);
+            let terms = Terms {
+                ttl: options::ttl(options)?,
+                ..condition.into()
+            };
+            let ask = |node: &mut Node, now| node.write(key, value, terms, now);
             Ok(self.ask(Verb::Write, ask))
         })
     }

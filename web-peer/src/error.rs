@@ -32,6 +32,8 @@ pub(crate) enum Code {
     BadBucket,
     /// What was given is no mode.
     BadMode,
+    /// What was given is no time to live.
+    BadTtl,
     /// An argument or option is not what it has to be.
     BadOptions,
     /// A call that a later version brings.
@@ -68,6 +70,7 @@ impl Code {
             Self::BadKey => "bad_key",
             Self::BadBucket => "bad_bucket",
             Self::BadMode => "bad_mode",
+            Self::BadTtl => "bad_ttl",
             Self::BadOptions => "bad_options",
             Self::NotBuilt => "not_built",
             Self::RelayUnreachable => "relay_unreachable",

@@ -2,7 +2,9 @@
 
 use js_sys::{Array, JsString, Reflect, Uint8Array};
 use roundelay_core::RELAY_COUNT_MAX;
-use roundelay_core::kvs::{Condition, Key, List, ListError, Mode, RequestError, VALUE_LEN_MAX};
+use roundelay_core::kvs::{
+    Condition, Key, List, ListError, Mode, RequestError, Ttl, VALUE_LEN_MAX,
+};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Url;
 
@@ -157,6 +159,23 @@ impl From<ListError> for Error {
         };
         Self::new(code, error)
     }
+}
+
+/// The time to live in the options of a call, if there is one.
+///
+/// # Errors
+/// When it is no whole number of seconds within the limits.
+pub(crate) fn ttl(options: &JsValue) -> Result<Option<Ttl>, Error> {
+    if options.is_undefined() || options.is_null() {
+        return Ok(None);
+    }
+    let parse = |value: JsValue| {
+        let seconds = value.as_f64().filter(|seconds| seconds.fract() == 0.0);
+        let seconds = seconds.map(|seconds| seconds.to_string());
+        let ttl = seconds.unwrap_or_default().parse();
+        ttl.map_err(|error| Error::new(Code::BadTtl, error))
+    };
+    field(options, "ttl")?.map(parse).transpose()
 }
 
 /// The condition of a compare-and-set: the version that a key must have, or

@@ -15,7 +15,7 @@ export type NodeClass = "durable" | "transient";
 /** The code of an error. Codes are never renamed. */
 export type ErrorCode =
   | "unavailable" | "outcome_unknown" | "too_large" | "full" | "busy"
-  | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_bucket" | "bad_mode"
+  | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_bucket" | "bad_mode" | "bad_ttl"
   | "bad_options" | "not_built" | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
   | "join_timeout" | "relay_lost" | "no_direct_path" | "trouble";
 
@@ -39,6 +39,17 @@ export interface JoinOptions {
 
 export interface CallOptions {
   mode?: Mode;
+}
+
+export interface PutOptions extends CallOptions {
+  /** For how many whole seconds the key keeps the value, from 1 to ten years;
+   * for ever, without it. As exact as the members' clocks agree. */
+  ttl?: number;
+}
+
+export interface CasOptions {
+  /** As in `PutOptions`. */
+  ttl?: number;
 }
 
 export interface Copies {

@@ -85,6 +85,7 @@ const TITLES = {
   bad_key: "Not a key",
   bad_bucket: "Not a bucket",
   bad_mode: "Not a mode",
+  bad_ttl: "Not a time to live",
   too_large: "Too large",
   not_found: "Not found",
   conflict: "The key takes no writes of mode one",

@@ -198,6 +198,7 @@ mod tests {
             let entry = Entry {
                 version: clock.tick(number as u64),
                 value: Some([7].into()),
+                expires: None,
             };
             if !without(number) {
                 index.set(&key, Some(Meta::of(&key, &entry)));

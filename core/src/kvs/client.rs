@@ -400,6 +400,7 @@ impl Kvs {
                 self.coordinations.served(peer, id, &outcome);
                 self.send(peer, Lane::Kv, Message::Answer { id, outcome });
             }
+            Origin::Sweep => self.sweeper.ended(now.mono),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Requests that this node coordinates.
 
+mod expiring;
 mod late;
 mod listing;
 mod reading;
@@ -43,7 +44,12 @@ pub(super) struct CoordinationId(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     Own(RequestId),
-    Peer { peer: NodeId, id: u64 },
+    Peer {
+        peer: NodeId,
+        id: u64,
+    },
+    /// This node itself, which looks after expired records.
+    Sweep,
 }
 
 /// All requests being coordinated, and what became of earlier ones.
@@ -247,19 +253,16 @@ impl Kvs {
                 return self.conclude(origin, outcome, now);
             }
         }
-        let state = match &op {
-            Op::Put { value, version, .. } => State::Write(Entry {
-                version: *version,
-                value: value.clone(),
-            }),
-            Op::Get { key, .. } => State::Read {
+        let state = match (&op, op.entry()) {
+            (_, Some(entry)) => State::Write(entry),
+            (Op::List(list), None) => State::List {
+                list: list.clone(),
+                told: None,
+            },
+            (Op::Get { key, .. } | Op::Put { key, .. }, None) => State::Read {
                 have: self.index.version(key),
                 own: None,
                 newer: None,
-            },
-            Op::List(list) => State::List {
-                list: list.clone(),
-                told: None,
             },
         };
         let id = CoordinationId(self.new_id());
@@ -383,15 +386,16 @@ impl Kvs {
             return;
         };
         one.voted.insert(voter);
-        let outcome = Outcome::Written {
+        let outcome = one.written(Outcome::Written {
             version: entry.version,
             copies: Copies::counted(one.voted.len(), one.voters.len()),
-        };
+        });
         let answer = one.origin.take_if(|_| one.voted.len() >= one.need);
         let done = one.is_done(|voter| self.peers.is_alive(voter));
         if let Some(origin) = answer {
             self.conclude(origin, outcome, now);
         }
+        self.keep_last(id, now);
         if done {
             self.coordinations.active.remove(&id);
         } else {
@@ -417,6 +421,7 @@ impl Kvs {
                 value,
                 mode,
                 version,
+                ttl: None,
                 condition,
             },
             slot,
@@ -467,6 +472,13 @@ impl Kvs {
             return;
         };
         match why {
+            VoteError::Newer(version) if one.is_expiring() && one.origin.is_some() => {
+                self.expire_again(id, version, now);
+            }
+            VoteError::Ahead { unix_ms } if one.is_expiring() => {
+                one.full.insert(from);
+                self.on_too_early(id, unix_ms, now);
+            }
             VoteError::Newer(version) => {
                 // The caller's node raises its clock past what the voter
                 // holds; unless the write was acknowledged, and lost to a
@@ -566,9 +578,10 @@ impl Kvs {
             true => RequestError::Full,
             false => RequestError::OutcomeUnknown,
         };
+        let outcome = one.unwritten(error);
         if let Some(origin) = one.origin.take() {
             self.coordinations.active.remove(&id);
-            self.conclude(origin, Outcome::Failed(error), now);
+            self.conclude(origin, outcome, now);
         }
     }
 }

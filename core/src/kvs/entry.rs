@@ -1,22 +1,25 @@
 //! What is kept for a key, in memory and in storage.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kvs::expiry::Expiry;
 use crate::kvs::key::{Key, Slot};
 use crate::kvs::list::List;
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
 
-/// A version of a key's value; without a value it is a tombstone.
+/// A version of a key's value; without a value it is a tombstone, of a delete or
+/// of a record that expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) version: Version,
     pub(crate) value: Option<Vec<u8>>,
+    pub(crate) expires: Option<Expiry>,
 }
 
 /// What the index knows of an entry in storage.
@@ -24,6 +27,8 @@ pub(crate) struct Entry {
 pub(crate) struct Meta {
     pub(crate) version: Version,
     pub(crate) deleted: bool,
+    /// When its value expires.
+    pub(crate) expires: Option<Expiry>,
     bytes: u64,
 }
 
@@ -33,6 +38,7 @@ impl Meta {
         Self {
             version: entry.version,
             deleted: entry.value.is_none(),
+            expires: entry.expires.filter(|_| entry.value.is_some()),
             bytes: (key.as_str().len() + value) as u64,
         }
     }
@@ -47,6 +53,8 @@ impl Meta {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     slots: BTreeMap<Slot, Part>,
+    /// Those that expire, the first in front.
+    expiring: BTreeSet<(Expiry, Key)>,
     count: u64,
     bytes: u64,
 }
@@ -78,11 +86,17 @@ impl Index {
             part.sum = part.sum.wrapping_sub(sum(key, old.version));
             self.count -= 1;
             self.bytes -= old.bytes;
+            if let Some(expiry) = old.expires {
+                self.expiring.remove(&(expiry, key.clone()));
+            }
         }
         if let Some(new) = meta {
             part.sum = part.sum.wrapping_add(sum(key, new.version));
             self.count += 1;
             self.bytes += new.bytes;
+            if let Some(expiry) = new.expires {
+                self.expiring.insert((expiry, key.clone()));
+            }
         }
         if part.entries.is_empty() {
             self.slots.remove(&key.slot());
@@ -130,6 +144,15 @@ impl Index {
         own.into_iter().chain(rest).map(|(key, meta)| (key, *meta))
     }
 
+    /// Keys whose values expire, in the order of time, after one of them.
+    pub(crate) fn expiring(
+        &self,
+        after: Option<&(Expiry, Key)>,
+    ) -> impl Iterator<Item = &(Expiry, Key)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.expiring.range((from, Bound::Unbounded))
+    }
+
     /// Entries held in a slot.
     pub(crate) fn slot_count(&self, slot: Slot) -> u64 {
         self.slots
@@ -152,10 +175,16 @@ impl Index {
 }
 
 /// A number for one key at one version, of which a slot's fingerprint is the
-/// sum (FNV-1a, 64 bits). Equal slots have equal sums.
+/// sum (FNV-1a, 64 bits, with the finish of MurmurHash3). Equal slots have equal
+/// sums.
 pub(super) fn sum(key: &Key, version: Version) -> u64 {
     let version = version.parts().into_iter().flat_map(u64::to_be_bytes);
-    fnv(fnv(FNV_BASIS, key.as_str().bytes()), version)
+    let hash = fnv(fnv(FNV_BASIS, key.as_str().bytes()), version);
+    // Of two versions that differ in their last bit alone the hashes would differ
+    // by the same number up or down, and two such keys cancel each other.
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 /// Where FNV-1a begins.
@@ -175,6 +204,28 @@ mod tests {
     use crate::kvs::version::Clock;
 
     #[test]
+    fn sums_tell_what_expired_apart() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let keys = [0, 1, 2].map(|n| Key::new(alloc::format!("b/{n}")).unwrap());
+        let versions = [0, 1, 2].map(|n| clock.tick(n));
+        let mut sums = BTreeSet::new();
+        for expired in 0..8_u8 {
+            let mut index = Index::default();
+            for (n, (key, version)) in keys.iter().zip(versions).enumerate() {
+                let gone = expired >> n & 1 == 1;
+                let entry = Entry {
+                    version: if gone { version.expired() } else { version },
+                    value: None,
+                    expires: None,
+                };
+                index.set(key, Some(Meta::of(key, &entry)));
+            }
+            sums.extend(index.sums(&SlotSet::all()).into_values());
+        }
+        assert_eq!(sums.len(), 8);
+    }
+
+    #[test]
     fn sums_tell_versions_apart_but_not_orders() {
         let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
         let entries: Vec<(Key, Entry)> = (0..3)
@@ -182,7 +233,13 @@ mod tests {
                 let key = Key::new(alloc::format!("b/{n}")).unwrap();
                 let version = clock.tick(n);
                 let value = Some(alloc::vec![0; 10]);
-                (key, Entry { version, value })
+                let expires = None;
+                let entry = Entry {
+                    version,
+                    value,
+                    expires,
+                };
+                (key, entry)
             })
             .collect();
         let mut here = Index::default();
@@ -200,6 +257,7 @@ mod tests {
         let newer = Entry {
             version: clock.tick(9),
             value: None,
+            expires: None,
         };
         here.set(key, Some(Meta::of(key, &newer)));
         assert_ne!(here.sums(&all), there.sums(&all));

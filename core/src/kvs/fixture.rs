@@ -12,7 +12,7 @@ use crate::id::NodeId;
 use crate::identity::{Facts, Identity};
 use crate::rng::Rng;
 use crate::status::Class;
-use crate::store::{StoreError, Stored};
+use crate::store::{StoreError, StoreOp, Stored};
 use crate::time::{Instant, Now};
 
 pub(super) fn id(seed: u8) -> NodeId {
@@ -84,10 +84,19 @@ impl Said {
 
 /// Carries storage's orders out, all alike.
 pub(super) fn drain(kvs: &mut Kvs, now: Now, stored: Result<Stored, StoreError>) -> Said {
+    drain_with(kvs, now, |_| stored.clone())
+}
+
+/// Carries storage's orders out, and answers each.
+pub(super) fn drain_with(
+    kvs: &mut Kvs,
+    now: Now,
+    mut storage: impl FnMut(StoreOp) -> Result<Stored, StoreError>,
+) -> Said {
     let mut said = Said::default();
     while let Some(action) = kvs.actions.pop_front() {
         match action {
-            KvsAction::Store { token, .. } => kvs.on_stored(token, stored.clone(), now),
+            KvsAction::Store { token, op } => kvs.on_stored(token, storage(op), now),
             KvsAction::Send { to, message, .. } => said.messages.push((to, message)),
             KvsAction::Reply { reply, .. } => said.replies.push(reply),
             KvsAction::Doubt { .. } => {}

@@ -281,7 +281,7 @@ mod tests {
         let key = Key::new("a/0").unwrap();
         let slots = SlotSet::from_slots([key.slot()].into_iter());
         let value = Some(b"value".to_vec());
-        kvs.put(RequestId(1), key, value, (Mode::Quorum, None), at(0));
+        kvs.put(RequestId(1), key, value, Mode::Quorum.into(), at(0));
         let write = drain(&mut kvs, at(0), done()).write();
         let vote = || Message::Vote(Vote::Wrote { id: write, view: 3 });
         kvs.on_message(id(2), vote(), at(10));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::NodeId;
 use crate::kvs::branch::Branch;
 use crate::kvs::entry::Entry;
+use crate::kvs::expiry::{Expiry, Ttl};
 use crate::kvs::handover::HandOver;
 use crate::kvs::key::Key;
 use crate::kvs::list::{List, ListVote, Page};
@@ -65,6 +66,8 @@ pub(crate) enum Op {
         value: Option<Vec<u8>>,
         mode: Mode,
         version: Version,
+        /// For how long after its version the value lives; without it, for ever.
+        ttl: Option<Ttl>,
         /// In mode `linearizable` alone.
         condition: Option<Condition>,
     },
@@ -86,6 +89,25 @@ impl Op {
             Self::Get { mode, .. } | Self::Put { mode, .. } => *mode,
             Self::List(list) => list.mode(),
         }
+    }
+
+    /// The entry that a write is to leave.
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        let Self::Put {
+            value,
+            version,
+            ttl,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let ttl = ttl.filter(|_| value.is_some());
+        Some(Entry {
+            version: *version,
+            value: value.clone(),
+            expires: ttl.map(|ttl| Expiry::after(*version, ttl)),
+        })
     }
 
     pub(crate) const fn is_write(&self) -> bool {
@@ -194,7 +216,8 @@ pub(crate) enum VoteError {
     Newer(Version),
     /// It is sealed, not filled, or not sure yet that its view is the last.
     NotReady,
-    /// The version is too far ahead of its wall clock.
+    /// The version is too far ahead of its wall clock, or the record has surely
+    /// not expired by it.
     Ahead { unix_ms: u64 },
     /// Its storage is full: nothing was kept.
     Full,

@@ -192,6 +192,7 @@ mod tests {
         Entry {
             version: clock.tick(1),
             value: Some(alloc::vec![7; len]),
+            expires: None,
         }
     }
 

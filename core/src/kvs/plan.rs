@@ -127,7 +127,8 @@ impl Kvs {
         turns
     }
 
-    fn leads(&self, state: &SlotState) -> bool {
+    /// Whether this node is the first live voter of a view.
+    pub(super) fn leads(&self, state: &SlotState) -> bool {
         let mut voters = state.view.voters.iter();
         voters.find(|voter| **voter == self.own || self.peers.is_alive(voter)) == Some(&self.own)
     }

@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::Kvs;
 use super::branch::Branch;
 use super::entry::{Entry, Meta};
+use super::expiry::Expiry;
 use super::key::{Key, Slot};
 use super::message::{Message, Pull, Split, ViewMessage};
 use super::pulling::{Pulling, Purpose, REVIEW, Step};
@@ -331,11 +332,13 @@ impl Kvs {
         }
         let mut writes: Vec<Write> = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
+        let mut expires: Vec<Expiry> = Vec::new();
         for ((key, entry), admitted) in entries.into_iter().zip(admitted) {
             pulling.wanted.retain(|wanted| *wanted != key);
             let believed = self.clock.observe(entry.version, now.unix_ms);
             if believed && admitted && entry.version > self.index.version(&key) {
                 let before = self.index.set(&key, Some(Meta::of(&key, &entry)));
+                expires.extend(entry.expires);
                 writes.push(entry_write(&key, &entry));
                 let version = entry.version;
                 placed.push(Placed {
@@ -355,6 +358,7 @@ impl Kvs {
         for slot in &slots {
             self.review_slot(*slot, now.mono);
         }
+        self.note_expiry(expires.into_iter().min(), now);
         self.owe_fellows(&source, &slots, now.mono);
         self.owe_mirrors(slots.into_iter(), now);
         let pending = Pending::Pulled { pull: id, placed };

@@ -105,6 +105,14 @@ impl Registers {
 }
 
 impl Running {
+    /// Whether it asks voters to keep the tombstone of an expired record.
+    const fn is_expiring(&self) -> bool {
+        match &self.phase {
+            Phase::Writing { entry, .. } => entry.is_of_expired(),
+            Phase::Pausing | Phase::Preparing { .. } => false,
+        }
+    }
+
     /// Takes note that a voter refused. Returns whether the others may be enough:
     /// to begin with, this node has to be among them.
     fn can_do_without(&mut self, voter: NodeId, own: NodeId) -> bool {
@@ -118,6 +126,12 @@ impl Running {
             Phase::Writing { .. } => enough,
         }
     }
+}
+
+/// Whether a tombstone of an expired record is kept by too few others for this
+/// node to keep it, too.
+fn is_early(entry: &Entry, wrote: &BTreeSet<NodeId>, need: usize) -> bool {
+    entry.is_of_expired() && wrote.len() + 1 < need
 }
 
 impl Task {
@@ -208,6 +222,7 @@ impl Kvs {
             return;
         };
         let (id, view) = (running.vote, running.view.number);
+        let need = running.view.majority();
         let voters = running.view.voters.iter().copied();
         let key = key.clone();
         let (targets, vote): (Vec<NodeId>, Vote) = match &running.phase {
@@ -224,14 +239,16 @@ impl Kvs {
                 (voters.filter(|id| !told.contains_key(id)).collect(), vote)
             }
             Phase::Writing { entry, wrote } => {
-                let entry = entry.clone();
                 let vote = Vote::Write {
                     id,
                     view,
                     key,
-                    entry,
+                    entry: entry.clone(),
                 };
-                (voters.filter(|id| !wrote.contains(id)).collect(), vote)
+                // Of a clock that is wrong nothing is left here, if it is alone.
+                let early = is_early(entry, wrote, need);
+                let waits = |id: &NodeId| wrote.contains(id) || (early && *id == own);
+                (voters.filter(|id| !waits(id)).collect(), vote)
             }
         };
         let slowest = targets.iter().map(|target| self.peers.timeout(target));
@@ -296,15 +313,23 @@ impl Kvs {
             return self.pause_register(key, now);
         }
         let value = best.as_ref().and_then(|entry| entry.value.clone());
+        let expires = best.as_ref().and_then(|entry| entry.expires);
+        let is_past = best.as_ref();
+        let is_past = is_past.is_some_and(|entry| entry.is_past(&self.clock, now));
         let ballot = *ballot;
         match running.task.clone() {
-            Task::Request(_, Op::Get { .. }) if is_chosen => {
+            Task::Request(_, Op::Get { .. }) if is_chosen && !is_past => {
                 let outcome = best.map_or(Outcome::Missing, found);
                 self.end_register(key, outcome, now);
             }
             Task::Request(_, Op::Get { .. }) | Task::Complete(_) => {
-                let version = ballot.unwrap_or(newest);
-                self.write_register(key, Entry { version, value }, now);
+                let successor = if is_past { newest.expired() } else { newest };
+                let entry = Entry {
+                    version: ballot.unwrap_or(successor),
+                    value: value.filter(|_| !is_past),
+                    expires,
+                };
+                self.write_register(key, entry, now);
             }
             Task::Request(origin, op) => {
                 let Op::Put {
@@ -319,10 +344,11 @@ impl Kvs {
                 }
                 let current = best.filter(|entry| entry.value.is_some());
                 let current = current.map(|entry| entry.version);
-                if is_done || condition.is_none_or(|condition| condition.holds(current)) {
-                    return self.put_register(key, ballot, op, now);
+                let holds = condition.is_none_or(|condition| condition.holds(current) && !is_past);
+                if is_done || holds {
+                    return self.put_register(key, ballot, &op, now);
                 }
-                if is_chosen {
+                if is_chosen && !is_past {
                     let failed = RequestError::ConditionFailed { current };
                     return self.end_register(key, Outcome::Failed(failed), now);
                 }
@@ -332,14 +358,14 @@ impl Kvs {
         }
     }
 
-    fn put_register(&mut self, key: &Key, ballot: Option<Version>, op: Op, now: Now) {
-        let (Op::Put { value, .. }, Some(version)) = (op, ballot) else {
+    fn put_register(&mut self, key: &Key, ballot: Option<Version>, op: &Op, now: Now) {
+        let (Some(entry), Some(version)) = (op.entry(), ballot) else {
             return;
         };
         if let Some(running) = self.registers.active.get_mut(key) {
             running.sent = true;
         }
-        self.write_register(key, Entry { version, value }, now);
+        self.write_register(key, Entry { version, ..entry }, now);
     }
 
     fn write_register(&mut self, key: &Key, entry: Entry, now: Now) {
@@ -363,8 +389,12 @@ impl Kvs {
         let Phase::Writing { entry, wrote } = &mut running.phase else {
             return;
         };
+        let was_early = is_early(entry, wrote, need);
         wrote.insert(from);
         if wrote.len() < need {
+            if was_early && !is_early(entry, wrote, need) {
+                self.ask_register(&key, now);
+            }
             return;
         }
         let (entry, wrote) = (entry.clone(), wrote.clone());
@@ -396,10 +426,11 @@ impl Kvs {
         if let VoteError::Newer(version) = why {
             self.clock.observe(version, now.unix_ms);
         }
-        let is_final = matches!(
-            why,
-            VoteError::Newer(_) | VoteError::Full | VoteError::Failed
-        );
+        let is_final = match why {
+            VoteError::Newer(_) | VoteError::Full | VoteError::Failed => true,
+            VoteError::Ahead { .. } => running.is_expiring(),
+            VoteError::View(_) | VoteError::NotReady => false,
+        };
         if is_final && running.can_do_without(from, self.own) {
             return;
         }

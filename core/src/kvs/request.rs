@@ -6,6 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
+use crate::kvs::expiry::Ttl;
 use crate::kvs::list::Page;
 use crate::kvs::version::Version;
 
@@ -57,6 +58,45 @@ impl Mode {
     pub fn named(name: &str) -> Option<Self> {
         let mut all = [Self::One, Self::Quorum, Self::Linearizable].into_iter();
         all.find(|mode| mode.name() == name)
+    }
+}
+
+/// What a write promises, on what condition it acts, and how long it lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Without a condition; one implies [`Mode::Linearizable`].
+    pub mode: Mode,
+    /// What has to be so.
+    pub condition: Option<Condition>,
+    /// How long the value lives; for ever, without it. A delete has none.
+    pub ttl: Option<Ttl>,
+}
+
+impl Terms {
+    /// The mode, or that which a condition implies.
+    pub(crate) const fn effective_mode(self) -> Mode {
+        match self.condition {
+            Some(_) => Mode::Linearizable,
+            None => self.mode,
+        }
+    }
+}
+
+impl From<Mode> for Terms {
+    fn from(mode: Mode) -> Self {
+        Self {
+            mode,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Condition> for Terms {
+    fn from(condition: Condition) -> Self {
+        Self {
+            condition: Some(condition),
+            ..Self::default()
+        }
     }
 }
 

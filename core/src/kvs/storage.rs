@@ -177,6 +177,7 @@ impl Kvs {
             return self.store(StoreOp::Commit(Vec::new()), pending);
         }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
+        self.note_expiry(entry.expires, now);
         let mut writes: Vec<Write> = [entry_write(&key, entry)].into();
         if self.promises.fulfil(&key, version) {
             writes.push(promise_removal(&key));
@@ -272,6 +273,7 @@ impl Kvs {
             return false;
         };
         self.clock.observe(entry.version, now.unix_ms);
+        self.note_expiry(entry.expires, now);
         self.index.set(&key, Some(Meta::of(&key, &entry)));
         true
     }
@@ -389,7 +391,12 @@ mod tests {
         fn newer(&mut self) -> Entry {
             let version = self.clock.tick(NOW.unix_ms);
             let value = Some(alloc::vec![0; 10]);
-            Entry { version, value }
+            let expires = None;
+            Entry {
+                version,
+                value,
+                expires,
+            }
         }
 
         /// Keeps an entry; returns the order's token and how much it writes.

@@ -15,7 +15,8 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 ///
 /// Made by a hybrid logical clock (Kulkarni et al. 2014): milliseconds since
 /// the Unix epoch in the upper 48 bits, a counter in the lower 16, then the
-/// first eight bytes of the id of the node that asked for the write.
+/// first eight bytes of the id of the node that asked for the write, without their
+/// last bit: with it, it is the version of the tombstone of what expired.
 ///
 /// A **marked** version is one of a linearizable write, and the ballot by which
 /// it was chosen. It has a term, the number of the view that chose it, which
@@ -64,6 +65,15 @@ impl Version {
     /// were chosen one after the other have rising ones.
     pub(crate) const fn write(self) -> (u64, u64) {
         (self.stamp, self.node)
+    }
+
+    /// The version next to it, of the tombstone that takes its place when it
+    /// expires. No clock makes one between the two, or this one.
+    pub(crate) const fn expired(self) -> Self {
+        Self {
+            node: self.node | 1,
+            ..self
+        }
     }
 
     pub(crate) const fn parts(self) -> [u64; 3] {
@@ -125,12 +135,19 @@ impl Clock {
         let node = id
             .as_bytes()
             .first_chunk()
-            .map_or(0, |head| u64::from_be_bytes(*head));
+            .map_or(0, |head| u64::from_be_bytes(*head) & !1);
         Self {
             latest: 0,
             node,
             ahead_ms: 0,
         }
+    }
+
+    /// The time by this clock, in milliseconds since the Unix epoch: that of the
+    /// wall clock, unless it saw a later one.
+    pub(crate) fn unix_ms(&self, unix_ms: u64) -> u64 {
+        let unix_ms = unix_ms.saturating_sub(self.ahead_ms);
+        unix_ms.max(self.latest >> 16)
     }
 
     /// A version newer than all that this clock made or saw.

@@ -72,7 +72,7 @@ impl Kvs {
         if !fits {
             return self.counters.add("kvs_malformed");
         }
-        if !self.clock.observe(entry.version, now.unix_ms) {
+        if !self.clock.observe(entry.version, now.unix_ms) || !entry.is_agreed(now) {
             let unix_ms = now.unix_ms;
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }

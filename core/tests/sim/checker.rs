@@ -311,7 +311,7 @@ fn nearest(location: &Location, durable: &[NodeId]) -> Vec<NodeId> {
 }
 
 /// All copies of a key are of one version, and nobody else holds one.
-fn level(world: &World, key: &Key) -> Result<(), String> {
+pub fn level(world: &World, key: &Key) -> Result<(), String> {
     let Some((_, node)) = world.alive().next() else {
         return Ok(());
     };

@@ -46,14 +46,27 @@ impl Disk {
         self.busy_until = 0;
     }
 
+    /// When the value of a key expires, by what a crash would leave.
+    pub fn expires(&self, key: &Key) -> Option<u64> {
+        let entry = self.synced.get(&path(key))?;
+        let (_, value, expires): (Version, Option<Vec<u8>>, Option<u64>) =
+            postcard::from_bytes(entry).ok()?;
+        expires.filter(|_| value.is_some())
+    }
+
     /// The version of a key that a crash would leave.
     pub fn synced_version(&self, key: &Key) -> Option<Version> {
-        let [high, low] = key.slot().number().to_be_bytes();
-        let mut path = vec![b'r', high, low];
-        path.extend(key.as_str().bytes());
-        let entry = self.synced.get(&path)?;
+        let entry = self.synced.get(&path(key))?;
         postcard::take_from_bytes(entry)
             .ok()
             .map(|(version, _)| version)
     }
+}
+
+/// Where the entry of a key is kept.
+fn path(key: &Key) -> Vec<u8> {
+    let [high, low] = key.slot().number().to_be_bytes();
+    let mut path = vec![b'r', high, low];
+    path.extend(key.as_str().bytes());
+    path
 }

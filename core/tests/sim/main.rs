@@ -13,6 +13,7 @@
 mod checker;
 mod churn;
 mod disk;
+mod expiry;
 mod fault;
 #[cfg(not(planted_bugs))]
 mod frozen;
@@ -71,6 +72,12 @@ fn parts_of_a_ring_meet_again() {
     each_seed(SEEDS / 4, "partitions", |seed| {
         run(Scenario::partitions(seed))
     });
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn what_expired_never_comes_back() {
+    each_seed(SEEDS / 5, "expiry", expiry::run);
 }
 
 #[test]
@@ -171,7 +178,7 @@ fn planted_bugs_are_caught() {
     let registers: Run = |seed| run(Scenario::registers(seed));
     let lists: Run = |seed| run(Scenario::lists(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 13] = [
+    let expected: [(&str, Run, &str); 14] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -185,6 +192,7 @@ fn planted_bugs_are_caught() {
         ("wrong_join", joins, "in the wrong place"),
         ("alone_without_agreement", split::run, "was acknowledged"),
         ("list_from_one", lists, "lists "),
+        ("expires_by_local_clock", expiry::run, "came back"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

@@ -21,7 +21,7 @@ use crate::random::Random;
 use wire::Gap;
 
 /// Where the wall clock starts.
-const UNIX_MS: u64 = 1_763_856_000_000;
+pub const UNIX_MS: u64 = 1_763_856_000_000;
 
 pub const MS: u64 = 1000;
 pub const SECOND: u64 = 1000 * MS;
@@ -75,7 +75,7 @@ pub struct Process {
     /// When it met another member first, since it started, was frozen or had no
     /// way to anybody.
     pub placed_at: Option<u64>,
-    clock_skew_ms: i64,
+    pub clock_skew_ms: i64,
 }
 
 /// Which end of a link: a node's, or the hub's.

@@ -55,6 +55,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "bad_limit", message)
     }
 
+    pub(super) fn bad_ttl(message: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_ttl", message.to_string())
+    }
+
     pub(super) fn bad_mode(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_mode", message)
     }
@@ -264,7 +268,7 @@ pub(super) struct Counters {
 }
 
 /// Every code there is.
-const CODES: [&str; 26] = [
+const CODES: [&str; 27] = [
     "bad_body",
     "bad_bucket",
     "bad_condition",
@@ -273,6 +277,7 @@ const CODES: [&str; 26] = [
     "bad_limit",
     "bad_mode",
     "bad_query",
+    "bad_ttl",
     "body_timeout",
     "busy",
     "condition_failed",

@@ -6,11 +6,10 @@ use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use roundelay_core::kvs::{Key, Reply, VALUE_LEN_MAX, Version};
+use roundelay_core::kvs::{Key, Reply, Terms, VALUE_LEN_MAX, Version};
 use tokio::sync::SemaphorePermit;
 
 use super::error::{Refusal, answer};
-use super::path::Terms;
 use super::{Api, State, path};
 
 /// A body must be here whole within this time.
@@ -56,6 +55,7 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
         let message = "a read takes no condition; leave If-Match and If-None-Match out";
         return Err(Refusal::bad_condition(message));
     }
+    refuse_ttl(terms)?;
     let _permit = admit(api)?;
     match api.handle.get(key, terms.mode).await? {
         Reply::Found { value, version } => {
@@ -73,22 +73,21 @@ async fn put_or_refuse(api: &Api, target: Target, body: Body) -> Result<Response
     let (key, terms) = target?;
     let _permit = admit(api)?;
     let (value, _bytes) = read_body(api, body).await?;
-    let handle = &api.handle;
-    let reply = match terms.condition {
-        Some(condition) => handle.compare_and_set(key, condition, Some(value)).await,
-        None => handle.put(key, value, terms.mode).await,
-    };
+    let reply = api.handle.write(key, Some(value), terms).await;
     written(reply.map_err(Refusal::write_stopped)?)
 }
 
 async fn delete_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
     let (key, terms) = target?;
+    refuse_ttl(terms)?;
     let _permit = admit(api)?;
-    let reply = match terms.condition {
-        Some(condition) => api.handle.compare_and_set(key, condition, None).await,
-        None => api.handle.delete(key, terms.mode).await,
-    };
+    let reply = api.handle.write(key, None, terms).await;
     written(reply.map_err(Refusal::write_stopped)?)
+}
+
+fn refuse_ttl(terms: Terms) -> Result<(), Refusal> {
+    let message = "only a PUT has a time to live; leave ttl out";
+    terms.ttl.map_or(Ok(()), |_| Err(Refusal::bad_ttl(message)))
 }
 
 fn written(reply: Reply) -> Result<Response, Refusal> {

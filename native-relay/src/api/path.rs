@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, Uri, header};
-use roundelay_core::kvs::{Condition, KEY_LEN_MAX, Key, KeyError, Mode};
+use roundelay_core::kvs::{Condition, KEY_LEN_MAX, Key, KeyError, Mode, Terms, Ttl};
 
 use super::error::Refusal;
 
@@ -46,18 +46,12 @@ pub(super) fn text(encoded: &str) -> Result<String, TextFlaw> {
     String::from_utf8(bytes.into_owned()).map_err(|_| TextFlaw::NotUtf8)
 }
 
-/// What a call on a key promises, and on what condition it acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
-    pub(super) mode: Mode,
-    pub(super) condition: Option<Condition>,
-}
-
-/// The mode in the target's query, and the condition among the headers.
+/// The mode and time to live in the target's query, and the condition among the
+/// headers.
 /// Everything else in either is refused, never ignored.
 pub(super) fn terms(uri: &Uri, headers: &HeaderMap) -> Result<Terms, Refusal> {
     let condition = condition(headers)?;
-    let mut mode = None;
+    let (mut mode, mut ttl) = (None, None);
     for pair in uri.query().unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match name {
@@ -66,23 +60,21 @@ pub(super) fn terms(uri: &Uri, headers: &HeaderMap) -> Result<Terms, Refusal> {
                 return Err(Refusal::bad_mode("mode is given twice"));
             }
             "mode" => mode = Some(mode_named(value)?),
-            "ttl" => return Err(Refusal::not_built("ttl")),
+            "ttl" if ttl.is_some() => return Err(Refusal::bad_ttl("ttl is given twice")),
+            "ttl" => ttl = Some(value.parse::<Ttl>().map_err(Refusal::bad_ttl)?),
             other => return Err(Refusal::bad_query(other)),
         }
     }
-    match (condition, mode) {
-        (Some(_), Some(Mode::One | Mode::Quorum)) => Err(Refusal::bad_mode(
-            "a condition needs the mode linearizable; leave the mode out",
-        )),
-        (Some(_), _) => Ok(Terms {
-            mode: Mode::Linearizable,
-            condition,
-        }),
-        (None, mode) => Ok(Terms {
-            mode: mode.unwrap_or_default(),
-            condition,
-        }),
+    if condition.is_some() && matches!(mode, Some(Mode::One | Mode::Quorum)) {
+        let message = "a condition needs the mode linearizable; leave the mode out";
+        return Err(Refusal::bad_mode(message));
     }
+    let implied = condition.map_or_else(Mode::default, |_| Mode::Linearizable);
+    Ok(Terms {
+        mode: mode.unwrap_or(implied),
+        condition,
+        ttl,
+    })
 }
 
 /// `If-Match` with one version in quotes, or `If-None-Match: *`.
@@ -206,7 +198,12 @@ mod tests {
         assert_eq!(of("?mode=one"), Ok(Mode::One));
         assert_eq!(of("?mode=quorum&"), Ok(Mode::Quorum));
         assert_eq!(of("?mode=linearizable"), Ok(Mode::Linearizable));
-        assert_eq!(of("?ttl=5"), Err("not_built"));
+        assert_eq!(of("?ttl=5"), Ok(Mode::Quorum));
+        assert_eq!(of("?ttl=5&mode=one"), Ok(Mode::One));
+        assert_eq!(of("?ttl=5&ttl=5"), Err("bad_ttl"));
+        for bad in ["", "0", "-1", "1.5", "5s", "315360001"] {
+            assert_eq!(of(&format!("?ttl={bad}")), Err("bad_ttl"), "{bad}");
+        }
         assert_eq!(of("?mode=all"), Err("bad_mode"));
         assert_eq!(of("?mode="), Err("bad_mode"));
         assert_eq!(of("?mode=one&mode=one"), Err("bad_mode"));

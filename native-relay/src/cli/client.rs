@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::Key;
+use roundelay_core::kvs::{Key, Ttl};
 use serde_json::Value;
 use ureq::http::{Request, Response};
 use ureq::{Agent, Body, Error, Timeout};
@@ -89,16 +89,23 @@ impl Client {
         Failure::new(Exit::Failed, message)
     }
 
-    /// Sends a request on a key.
-    pub(super) fn kv(
+    /// Reads or deletes a key.
+    pub(super) fn kv(&self, method: &str, key: &Key, mode: &str) -> Result<Answer, Failure> {
+        let path = format!("/v1/kv/{}?mode={mode}", percent_encoded(key.as_str()));
+        self.call(method, &path, &[], None)
+    }
+
+    /// Writes a key.
+    pub(super) fn put(
         &self,
-        method: &str,
         key: &Key,
         mode: &str,
-        value: Option<&[u8]>,
+        ttl: Option<Ttl>,
+        value: &[u8],
     ) -> Result<Answer, Failure> {
-        let path = format!("/v1/kv/{}?mode={mode}", percent_encoded(key.as_str()));
-        self.call(method, &path, &[], value)
+        let ttl = ttl.map_or_else(String::new, |ttl| format!("&ttl={}", ttl.as_seconds()));
+        let path = format!("/v1/kv/{}?mode={mode}{ttl}", percent_encoded(key.as_str()));
+        self.call("PUT", &path, &[], Some(value))
     }
 
     /// Writes a key, or deletes it, if a header's condition holds.
@@ -106,9 +113,11 @@ impl Client {
         &self,
         key: &Key,
         condition: (&str, &str),
+        ttl: Option<Ttl>,
         value: Option<&[u8]>,
     ) -> Result<Answer, Failure> {
-        let path = format!("/v1/kv/{}", percent_encoded(key.as_str()));
+        let ttl = ttl.map_or_else(String::new, |ttl| format!("?ttl={}", ttl.as_seconds()));
+        let path = format!("/v1/kv/{}{ttl}", percent_encoded(key.as_str()));
         let method = if value.is_some() { "PUT" } else { "DELETE" };
         self.call(method, &path, &[condition], value)
     }

@@ -34,17 +34,18 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             key,
             value,
             promise,
+            ttl,
             json,
             node,
         } => {
             let client = Client::new(&node)?;
             let value = value_or_stdin(value)?;
-            let answer = client.kv("PUT", &key, &promise.mode, Some(&value))?;
+            let answer = client.put(&key, &promise.mode, ttl, &value)?;
             Ok(written(&answer, json))
         }
         ClientCommand::Cas(cas) => compare_and_set(cas),
         ClientCommand::Get { key, promise, node } => {
-            let answer = Client::new(&node)?.kv("GET", &key, &promise.mode, None)?;
+            let answer = Client::new(&node)?.kv("GET", &key, &promise.mode)?;
             Ok(answer.body)
         }
         ClientCommand::Delete {
@@ -53,7 +54,7 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             json,
             node,
         } => {
-            let answer = Client::new(&node)?.kv("DELETE", &key, &promise.mode, None)?;
+            let answer = Client::new(&node)?.kv("DELETE", &key, &promise.mode)?;
             Ok(written(&answer, json))
         }
         ClientCommand::List(args) => list::pages(&args).map(|()| Vec::new()),
@@ -106,7 +107,7 @@ fn compare_and_set(cas: Cas) -> Result<Vec<u8>, Failure> {
         Some(version) => ("if-match", version.as_str()),
         None => ("if-none-match", "*"),
     };
-    let answer = client.compare_and_set(&cas.key, condition, value.as_deref())?;
+    let answer = client.compare_and_set(&cas.key, condition, cas.ttl, value.as_deref())?;
     Ok(written(&answer, cas.json))
 }
 

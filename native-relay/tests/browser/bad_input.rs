@@ -120,6 +120,9 @@ fn a_page_says_what_is_wrong_by_code() {
             "bad_mode",
             "peer.put('a/b', 'x', { mode: 'all' })".to_owned(),
         ),
+        ("bad_ttl", "peer.put('a/b', 'x', { ttl: 0 })".to_owned()),
+        ("bad_ttl", "peer.put('a/b', 'x', { ttl: 1.5 })".to_owned()),
+        ("bad_ttl", "peer.put('a/b', 'x', { ttl: '9' })".to_owned()),
         (
             "too_large",
             "peer.put('a/b', new Uint8Array((1 << 20) + 1))".to_owned(),

@@ -81,16 +81,15 @@ impl Node {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Get { key, reply, .. } => self.get(&key, reply),
-                Command::Put {
-                    key, value, reply, ..
-                } => self.write(key, Some(value), reply),
-                Command::Delete { key, reply, .. } => self.write(key, None, reply),
-                Command::CompareAndSet {
+                Command::Write {
                     key,
-                    condition,
                     value,
+                    terms,
                     reply,
-                } => self.compare_and_set(key, condition, value, reply),
+                } => match terms.condition {
+                    Some(condition) => self.compare_and_set(key, condition, value, reply),
+                    None => self.write(key, value, reply),
+                },
                 Command::List { list, reply } => drop(reply.send(self.list(&list))),
                 Command::Status { reply } => drop(reply.send(self.status())),
                 Command::Ring { reply } => drop(reply.send(ring())),

@@ -160,7 +160,10 @@ async fn bad_requests_are_told_what_is_bad() {
         ),
         ("GET /v1/kv/a?limit=1 HTTP/1.1".into(), 400, "bad_query"),
         ("GET /v1/status?x HTTP/1.1".into(), 400, "bad_query"),
-        ("PUT /v1/kv/a?ttl=5 HTTP/1.1".into(), 501, "not_built"),
+        ("PUT /v1/kv/a?ttl=0 HTTP/1.1".into(), 400, "bad_ttl"),
+        ("PUT /v1/kv/a?ttl=315360001 HTTP/1.1".into(), 400, "bad_ttl"),
+        ("GET /v1/kv/a?ttl=5 HTTP/1.1".into(), 400, "bad_ttl"),
+        ("DELETE /v1/kv/a?ttl=5 HTTP/1.1".into(), 400, "bad_ttl"),
         (
             "PUT /v1/kv/a HTTP/1.1\r\nIf-Match: 1-1".into(),
             400,

@@ -51,7 +51,7 @@ impl Kvs {
             one.need = need;
             match one.state {
                 State::Write(_) if one.voted.contains(&own) => self.on_voted(id, own, now),
-                State::Write(_) => {}
+                State::Write(_) => self.keep_last(id, now),
                 State::Read { .. } => self.finish_read(id, now),
                 State::List { .. } => self.finish_list(id, now),
             }
@@ -70,8 +70,9 @@ impl Kvs {
             }
             return;
         };
+        let lacks_too = one.is_expiring() && !one.voted.contains(&self.own);
         for voter in &one.voters {
-            let behind = *voter != self.own && !one.voted.contains(voter);
+            let behind = *voter != self.own && !one.voted.contains(voter) && !lacks_too;
             if behind && self.peers.is_alive(voter) {
                 // One that is behind already is asked with the next review.
                 if self.peers.has_caught_up(voter) {
@@ -81,8 +82,8 @@ impl Kvs {
                 self.pulls.review(now.mono);
             }
         }
+        let outcome = one.unwritten(RequestError::OutcomeUnknown);
         if let Some(origin) = one.origin {
-            let outcome = Outcome::Failed(RequestError::OutcomeUnknown);
             self.conclude(origin, outcome, now);
         }
     }

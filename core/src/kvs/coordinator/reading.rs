@@ -1,7 +1,7 @@
 //! Reads that this node coordinates: a majority says whether it holds anything
 //! newer, and the newest is the answer.
 
-use super::{CoordinationId, Entry, Kvs, Outcome, Question, State};
+use super::{CoordinationId, Entry, Kvs, Mode, Outcome, Question, State};
 use crate::id::NodeId;
 use crate::store::StoreError;
 use crate::time::Now;
@@ -74,15 +74,25 @@ impl Kvs {
         let Some(mut one) = self.coordinations.active.remove(&id) else {
             return;
         };
-        let State::Read { own, newer, .. } = one.state else {
+        let State::Read { own, newer, .. } = &mut one.state else {
             return;
         };
-        let newest = [own.flatten(), newer].into_iter().flatten();
+        let newest = [own.take().flatten(), newer.take()].into_iter().flatten();
         let newest = newest.max_by_key(|entry| entry.version);
-        let outcome = match newest {
+        let expired = newest.as_ref();
+        let expired = expired.filter(|entry| entry.is_past(&self.clock, now));
+        let alone = one.op.mode() == Mode::One;
+        #[cfg(planted_bugs)]
+        let alone = alone || crate::planted::is("expires_by_local_clock");
+        if let Some(dead) = expired.filter(|_| !alone) {
+            return self.expire(one, dead, now);
+        }
+        // By this node's clock alone: mode `one` promises no more.
+        let outcome = match newest.filter(|entry| !entry.is_past(&self.clock, now)) {
             Some(Entry {
                 version,
                 value: Some(value),
+                ..
             }) => Outcome::Found { value, version },
             Some(Entry { value: None, .. }) | None => Outcome::Missing,
         };

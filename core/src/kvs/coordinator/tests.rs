@@ -13,7 +13,7 @@ const FULL: Result<Stored, StoreError> = Err(StoreError::Full);
 fn put(kvs: &mut Kvs, stored: Result<Stored, StoreError>) -> Said {
     let key = Key::new("a/0").unwrap();
     let value = Some(b"value".to_vec());
-    kvs.put(RequestId(1), key, value, (Mode::Quorum, None), at(0));
+    kvs.put(RequestId(1), key, value, Mode::Quorum.into(), at(0));
     drain(kvs, at(0), stored)
 }
 

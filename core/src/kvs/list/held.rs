@@ -132,7 +132,14 @@ mod tests {
             let key = Key::new(deleted.unwrap_or(name)).unwrap();
             let version = self.clock.tick(0);
             let value = deleted.is_none().then(Vec::new);
-            let meta = Meta::of(&key, &Entry { version, value });
+            let meta = Meta::of(
+                &key,
+                &Entry {
+                    version,
+                    value,
+                    expires: None,
+                },
+            );
             self.index.set(&key, Some(meta));
         }
 

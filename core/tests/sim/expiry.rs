@@ -1,0 +1,364 @@
+//! Records that live for a while, at nodes whose clocks are minutes apart.
+//!
+//! What was missing once never comes back; nothing goes before its time by more
+//! than clocks differ, or is found after it; in the end all copies are alike, and
+//! the room is free again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roundelay_core::Event;
+use roundelay_core::kvs::{Key, Mode, Reply, RequestError, RequestId, Terms, Version};
+use roundelay_core::status::Class;
+
+use crate::checker::{Checker, level};
+use crate::fault::{Breaker, Faults};
+use crate::random::Random;
+use crate::scenario::{Scenario, show};
+use crate::workload::Workload;
+use crate::world::{MS, SECOND, UNIX_MS, World};
+
+/// How far each clock is ahead or behind, in milliseconds: no two differ by more
+/// than peers believe.
+const SKEW_MS: u64 = 145_000;
+/// The longest time to live that is used.
+const TTL_SECONDS: u64 = 20;
+/// How long there are calls.
+const DURATION: u64 = 30 * SECOND;
+/// How long the ring may take to settle, and to free the room.
+const SETTLE: u64 = 60 * SECOND;
+
+/// What a caller wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Action {
+    Get,
+    Put(u64, Option<u32>),
+    Delete,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    key: Key,
+    mode: Mode,
+    action: Action,
+    begun_at: u64,
+    /// Of a read: what it must not find, and what had been acknowledged.
+    dead: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+    /// How much had happened to the key.
+    changes: u64,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// The newest that was acknowledged: when it expires, or that it was deleted.
+    newest: Option<(Version, Until)>,
+    acknowledged: BTreeSet<u64>,
+    dead: BTreeSet<u64>,
+    /// Calls that may yet change it, or may have.
+    pending: u64,
+    changes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    Deleted,
+    Always,
+    /// Milliseconds of versions.
+    UnixMs(u64),
+}
+
+#[derive(Default)]
+struct Callers {
+    open: BTreeMap<(usize, RequestId), Call>,
+    records: BTreeMap<Key, Record>,
+    /// When each value expires, once that is known.
+    until: BTreeMap<u64, Until>,
+    count: u64,
+    /// Reads that found gone what expires.
+    missed: u64,
+    failure: Option<String>,
+}
+
+impl Callers {
+    fn begin(&mut self, world: &mut World) {
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        let Some(index) = world.random.pick(&alive) else {
+            return;
+        };
+        self.count += 1;
+        let (bucket, modes): (&str, &[Mode]) = match world.random.below(6) {
+            0 => ("one", &[Mode::One]),
+            1 | 2 => ("register", &[Mode::Linearizable, Mode::Quorum]),
+            _ => ("a", &[Mode::Quorum]),
+        };
+        let mode = world.random.pick(modes).unwrap_or_default();
+        let key = Key::new(format!("{bucket}/{}", world.random.below(3))).unwrap();
+        let action = match world.random.below(12) {
+            0 => Action::Put(self.count, None),
+            1..=2 => {
+                let ttl = world.random.between(1, TTL_SECONDS) as u32;
+                Action::Put(self.count, Some(ttl))
+            }
+            3 if world.random.chance(0.3) => Action::Delete,
+            _ => Action::Get,
+        };
+        self.call(world, index, key, mode, action);
+    }
+
+    fn call(&mut self, world: &mut World, index: usize, key: Key, mode: Mode, action: Action) {
+        let now = world.now_of(index);
+        let Some(node) = &mut world.processes[index].node else {
+            return;
+        };
+        let record = self.records.entry(key.clone()).or_default();
+        let (dead, acknowledged) = (record.dead.clone(), record.acknowledged.clone());
+        if action != Action::Get {
+            record.pending += 1;
+            record.changes += 1;
+        }
+        let changes = record.changes;
+        let request = match &action {
+            Action::Get => node.get(key.clone(), mode, now),
+            Action::Delete => node.delete(key.clone(), mode, now),
+            Action::Put(value, ttl) => {
+                let ttl = ttl.map(|ttl| ttl.try_into().unwrap());
+                let terms = Terms { ttl, ..mode.into() };
+                let value = Some(value.to_string().into_bytes());
+                node.write(key.clone(), value, terms, now)
+            }
+        };
+        world.log(|| format!("p{index} {request:?} {action:?} {key} {mode:?}"));
+        let begun_at = world.now;
+        let call = Call {
+            key,
+            mode,
+            action,
+            begun_at,
+            dead,
+            acknowledged,
+            changes,
+        };
+        self.open.insert((index, request), call);
+        for (index, event) in world.drain(index) {
+            self.on_event(world, index, event);
+        }
+    }
+
+    fn on_event(&mut self, world: &World, index: usize, event: Event) {
+        let Event::Reply { request, reply } = event else {
+            return;
+        };
+        let Some(call) = self.open.remove(&(index, request)) else {
+            return;
+        };
+        world.log(|| format!("p{index} {request:?} {} -> {reply:?}", call.key));
+        let words = match reply {
+            Reply::Written { version, .. } => {
+                self.on_written(&call, version);
+                None
+            }
+            Reply::Found { value, .. } => self.check_found(world, &call, &value),
+            Reply::Missing if call.mode != Mode::One => self.check_missing(world, &call),
+            Reply::Failed(RequestError::OutcomeUnknown) => None,
+            Reply::Failed(_) if call.action != Action::Get => {
+                self.record(&call).pending -= 1;
+                None
+            }
+            Reply::Missing | Reply::Listed(_) | Reply::Failed(_) | Reply::Evicted => None,
+        };
+        if let Some(words) = words {
+            let key = &call.key;
+            let words = format!("p{index} {request:?} {key} {:?}: {words}", call.mode);
+            self.failure.get_or_insert(words);
+        }
+    }
+
+    fn record(&mut self, call: &Call) -> &mut Record {
+        self.records.entry(call.key.clone()).or_default()
+    }
+
+    fn on_written(&mut self, call: &Call, version: Version) {
+        let until = match call.action {
+            Action::Put(_, Some(ttl)) => Until::UnixMs(version.unix_ms() + u64::from(ttl) * 1000),
+            Action::Put(_, None) => Until::Always,
+            Action::Get | Action::Delete => Until::Deleted,
+        };
+        let value = match call.action {
+            Action::Put(value, _) => Some(value),
+            Action::Get | Action::Delete => None,
+        };
+        self.until.extend(value.map(|value| (value, until)));
+        let record = self.record(call);
+        record.pending -= 1;
+        record.changes += 1;
+        record.acknowledged.extend(value);
+        if record.newest.is_none_or(|(newest, _)| newest < version) {
+            record.newest = Some((version, until));
+        }
+    }
+
+    fn check_found(&self, world: &World, call: &Call, value: &[u8]) -> Option<String> {
+        let value = std::str::from_utf8(value).ok()?.parse().ok()?;
+        if call.mode != Mode::One && call.dead.contains(&value) {
+            return Some(format!("{value} came back after it was missing"));
+        }
+        let behind = lowest_clock(world, call.begun_at);
+        match self.until.get(&value) {
+            Some(Until::UnixMs(at)) if *at < behind => {
+                Some(format!("{value} was found {} ms too late", behind - at))
+            }
+            _ => None,
+        }
+    }
+
+    fn check_missing(&mut self, world: &World, call: &Call) -> Option<String> {
+        let record = self.records.entry(call.key.clone()).or_default();
+        record.dead.extend(&call.acknowledged);
+        let (_, until) = record.newest?;
+        self.missed += u64::from(matches!(until, Until::UnixMs(_)));
+        if record.pending > 0 || record.changes != call.changes {
+            return None;
+        }
+        let ahead = highest_clock(world);
+        match until {
+            Until::Deleted => None,
+            Until::Always => Some("is missing, though it never expires".into()),
+            Until::UnixMs(at) if at > ahead => {
+                Some(format!("was missing {} ms too early", at - ahead))
+            }
+            Until::UnixMs(_) => None,
+        }
+    }
+
+    /// Processes are gone: nobody knows what became of their requests.
+    fn forget_gone(&mut self, world: &World) {
+        let runs = |index: usize| world.processes[index].node.is_some();
+        self.open.retain(|(index, _), _| runs(*index));
+    }
+
+    fn advance(&mut self, world: &mut World, by: u64) -> Result<(), String> {
+        let until = world.now + by;
+        world.run_until(until, &mut |world, index, event| {
+            self.on_event(world, index, event);
+        });
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+/// What the clock that is farthest behind, or ahead, said at some time.
+fn lowest_clock(world: &World, at: u64) -> u64 {
+    let skews = world.processes.iter().map(|process| process.clock_skew_ms);
+    (UNIX_MS + at / MS).saturating_add_signed(skews.min().unwrap_or(0))
+}
+
+fn highest_clock(world: &World) -> u64 {
+    let skews = world.processes.iter().map(|process| process.clock_skew_ms);
+    (UNIX_MS + world.now / MS).saturating_add_signed(skews.max().unwrap_or(0))
+}
+
+/// Runs one seed; says what went wrong.
+pub fn run(seed: u64) -> Result<(), String> {
+    let base = Scenario::general(seed);
+    let mut world = World::new(seed, base.weather.clone());
+    let mut random = Random::new(seed ^ 0xe4b1);
+    let mut skew = move || random.between(0, 2 * SKEW_MS) as i64 - SKEW_MS as i64;
+    let faults = match seed % 3 {
+        0 => Faults::OneAtATime,
+        1 => Faults::Partitions,
+        _ => Faults::Moves,
+    };
+    for _ in 0..3 + seed % 2 {
+        world.add(Class::Durable, skew());
+    }
+    for _ in 0..base.pages % 3 {
+        world.add(Class::Transient, skew());
+    }
+    let random = Random::new(seed ^ 0xdead);
+    let mut breaker = Breaker::new(faults, 3, 8 * SECOND, random);
+    let (mut workload, mut checker) = (Workload::default(), Checker::default());
+    let mut callers = Callers::default();
+    callers.advance(&mut world, 4 * SECOND)?;
+    while world.now < DURATION || !breaker.is_idle() {
+        if world.now < DURATION {
+            callers.begin(&mut world);
+        }
+        breaker.step(&mut world, &mut workload, &mut checker);
+        callers.forget_gone(&world);
+        let pause = world.random.between(MS, 40 * MS);
+        callers.advance(&mut world, pause)?;
+    }
+    world.weather.loss = 0.0;
+    world.weather.resent = 0.0;
+    settle(&mut world, &mut callers)?;
+    let last = Key::new("a/last").unwrap();
+    let put = Action::Put(callers.count + 1, Some(1));
+    callers.call(&mut world, 0, last.clone(), Mode::Quorum, put);
+    // Meanwhile some caller looks, here and there.
+    let over = world.now + 2 * SKEW_MS * MS + TTL_SECONDS * SECOND;
+    while world.now < over {
+        callers.begin_read(&mut world);
+        callers.advance(&mut world, SECOND)?;
+    }
+    free(&mut world, &mut callers)?;
+    callers.missed = 0;
+    callers.call(&mut world, 0, last, Mode::Quorum, Action::Get);
+    callers.advance(&mut world, SECOND)?;
+    match callers.missed {
+        0 => Err("the last record did not expire".into()),
+        _ => Ok(()),
+    }
+}
+
+impl Callers {
+    fn begin_read(&mut self, world: &mut World) {
+        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+        let keys: Vec<Key> = self.records.keys().cloned().collect();
+        let place = world.random.below(keys.len() as u64) as usize;
+        if let (Some(index), Some(key)) = (world.random.pick(&alive), keys.get(place)) {
+            let mode = match key.bucket() {
+                "one" => Mode::One,
+                _ => Mode::Quorum,
+            };
+            self.call(world, index, key.clone(), mode, Action::Get);
+        }
+    }
+}
+
+/// The ring becomes whole, and all copies alike.
+fn settle(world: &mut World, callers: &mut Callers) -> Result<(), String> {
+    let deadline = world.now + SETTLE;
+    let keys: Vec<Key> = callers.records.keys().cloned().collect();
+    loop {
+        callers.advance(world, 200 * MS)?;
+        let settled = Checker::default().settled(world, &keys);
+        match settled.and_then(|()| keys.iter().try_for_each(|key| level(world, key))) {
+            Ok(()) => return Ok(()),
+            Err(words) if world.now >= deadline => {
+                show(world);
+                return Err(format!("not settled: {words}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// All that has expired is gone from every disk.
+fn free(world: &mut World, callers: &mut Callers) -> Result<(), String> {
+    let deadline = world.now + SETTLE;
+    loop {
+        callers.advance(world, SECOND)?;
+        let behind = lowest_clock(world, world.now);
+        let kept = world.alive().find_map(|(index, _)| {
+            let mut keys = callers.records.keys();
+            let expires = |key: &Key| world.processes[index].disk.expires(key);
+            let key = keys.find(|key| expires(key).is_some_and(|at| at < behind))?;
+            Some(format!("p{index} keeps {key}, though it has expired"))
+        });
+        match kept {
+            None => return settle(world, callers),
+            Some(words) if world.now >= deadline => return Err(words),
+            Some(_) => {}
+        }
+    }
+}
