@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
-use data_encoding::BASE32_NOPAD_NOCASE;
+use base32ct::{Base32Unpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -104,17 +104,13 @@ impl NodeId {
     /// The first eight characters of the text form, for logs and pictures.
     #[must_use]
     pub fn short(&self) -> String {
-        let mut text = BASE32_NOPAD_NOCASE.encode(self.0.get(..5).unwrap_or_default());
-        text.make_ascii_lowercase();
-        text
+        Base32Unpadded::encode_string(self.0.get(..5).unwrap_or_default())
     }
 }
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = BASE32_NOPAD_NOCASE.encode(&self.0);
-        text.make_ascii_lowercase();
-        f.write_str(&text)
+        f.write_str(&Base32Unpadded::encode_string(&self.0))
     }
 }
 
@@ -131,10 +127,13 @@ impl FromStr for NodeId {
         if text.len() != 52 {
             return Err(ParseIdError);
         }
-        let bytes = BASE32_NOPAD_NOCASE
-            .decode(text.as_bytes())
-            .map_err(|_| ParseIdError)?;
-        bytes.try_into().map(Self).map_err(|_| ParseIdError)
+        let text = text.to_ascii_lowercase();
+        let mut bytes = [0; 32];
+        Base32Unpadded::decode(&text, &mut bytes).map_err(|_| ParseIdError)?;
+        // Of the last character only one bit counts: the others are clear.
+        let id = Self(bytes);
+        let is_whole = Base32Unpadded::encode_string(&id.0) == text;
+        is_whole.then_some(id).ok_or(ParseIdError)
     }
 }
 
@@ -168,9 +167,7 @@ impl RingId {
 
 impl fmt::Display for RingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = BASE32_NOPAD_NOCASE.encode(&self.0);
-        text.make_ascii_lowercase();
-        f.write_str(&text)
+        f.write_str(&Base32Unpadded::encode_string(&self.0))
     }
 }
 
