@@ -1,4 +1,5 @@
-//! Records that live for a while, at nodes whose clocks are minutes apart.
+//! Records that live for a while, at nodes whose clocks are minutes apart, and one
+//! of which may be wrong by far more than others believe.
 //!
 //! What was missing once never comes back; nothing goes before its time by more
 //! than clocks differ, or is found after it; in the end all copies are alike, and
@@ -7,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roundelay_core::Event;
-use roundelay_core::kvs::{Key, Mode, Reply, RequestError, RequestId, Terms, Version};
+use roundelay_core::kvs::{
+    CLOCK_AHEAD_MS_MAX, Key, Mode, Reply, RequestError, RequestId, Terms, Version,
+};
 use roundelay_core::status::Class;
 
 use crate::checker::{Checker, level};
@@ -20,6 +23,8 @@ use crate::world::{MS, SECOND, UNIX_MS, World};
 /// How far each clock is ahead or behind, in milliseconds: no two differ by more
 /// than peers believe.
 const SKEW_MS: u64 = 145_000;
+/// How far a clock is ahead that is wrong.
+const WRONG_MS: i64 = 20 * 60 * 1000;
 /// The longest time to live that is used.
 const TTL_SECONDS: u64 = 20;
 /// How long there are calls.
@@ -75,6 +80,10 @@ struct Callers {
     /// When each value expires, once that is known.
     until: BTreeMap<u64, Until>,
     count: u64,
+    /// A process whose clock is wrong, and what it said before.
+    wrong: Option<(usize, i64)>,
+    /// How far others believed it, from then on.
+    believed_ms: u64,
     /// Reads that found gone what expires.
     missed: u64,
     failure: Option<String>,
@@ -87,14 +96,18 @@ impl Callers {
             return;
         };
         self.count += 1;
+        // A voter keeps its own writes and ballots before the others refuse them: that
+        // is no matter of expiry, and lasts for as long as its clock was wrong by.
+        let only_reads = self.wrong.is_some_and(|(wrong, _)| wrong == index);
         let (bucket, modes): (&str, &[Mode]) = match world.random.below(6) {
             0 => ("one", &[Mode::One]),
-            1 | 2 => ("register", &[Mode::Linearizable, Mode::Quorum]),
+            1 | 2 if self.believed_ms == 0 => ("register", &[Mode::Linearizable, Mode::Quorum]),
             _ => ("a", &[Mode::Quorum]),
         };
         let mode = world.random.pick(modes).unwrap_or_default();
         let key = Key::new(format!("{bucket}/{}", world.random.below(3))).unwrap();
         let action = match world.random.below(12) {
+            _ if only_reads => Action::Get,
             0 => Action::Put(self.count, None),
             1..=2 => {
                 let ttl = world.random.between(1, TTL_SECONDS) as u32;
@@ -203,7 +216,7 @@ impl Callers {
         if call.mode != Mode::One && call.dead.contains(&value) {
             return Some(format!("{value} came back after it was missing"));
         }
-        let behind = lowest_clock(world, call.begun_at);
+        let behind = self.lowest_clock(world, call.begun_at);
         match self.until.get(&value) {
             Some(Until::UnixMs(at)) if *at < behind => {
                 Some(format!("{value} was found {} ms too late", behind - at))
@@ -213,6 +226,7 @@ impl Callers {
     }
 
     fn check_missing(&mut self, world: &World, call: &Call) -> Option<String> {
+        let ahead = self.highest_clock(world);
         let record = self.records.entry(call.key.clone()).or_default();
         record.dead.extend(&call.acknowledged);
         let (_, until) = record.newest?;
@@ -220,7 +234,6 @@ impl Callers {
         if record.pending > 0 || record.changes != call.changes {
             return None;
         }
-        let ahead = highest_clock(world);
         match until {
             Until::Deleted => None,
             Until::Always => Some("is missing, though it never expires".into()),
@@ -246,15 +259,32 @@ impl Callers {
     }
 }
 
-/// What the clock that is farthest behind, or ahead, said at some time.
-fn lowest_clock(world: &World, at: u64) -> u64 {
-    let skews = world.processes.iter().map(|process| process.clock_skew_ms);
-    (UNIX_MS + at / MS).saturating_add_signed(skews.min().unwrap_or(0))
-}
+impl Callers {
+    /// How far the clocks are ahead that are right, or nearly so.
+    fn skews(&self, world: &World) -> impl Iterator<Item = i64> {
+        let wrong = self.wrong.map(|(index, _)| index);
+        let right = world.processes.iter().enumerate();
+        let right = right.filter(move |(index, _)| Some(*index) != wrong);
+        right.map(|(_, process)| process.clock_skew_ms)
+    }
 
-fn highest_clock(world: &World) -> u64 {
-    let skews = world.processes.iter().map(|process| process.clock_skew_ms);
-    (UNIX_MS + world.now / MS).saturating_add_signed(skews.max().unwrap_or(0))
+    /// What the clock that is farthest behind said at some time.
+    fn lowest_clock(&self, world: &World, at: u64) -> u64 {
+        let skew = self.skews(world).min().unwrap_or(0);
+        (UNIX_MS + at / MS).saturating_add_signed(skew)
+    }
+
+    /// The latest time that anybody may believe in.
+    fn highest_clock(&self, world: &World) -> u64 {
+        let skew = self.skews(world).max().unwrap_or(0);
+        (UNIX_MS + world.now / MS + self.believed_ms).saturating_add_signed(skew)
+    }
+
+    fn set_right(&mut self, world: &mut World) {
+        if let Some((index, skew)) = self.wrong.take() {
+            world.processes[index].clock_skew_ms = skew;
+        }
+    }
 }
 
 /// Runs one seed; says what went wrong.
@@ -279,6 +309,11 @@ pub fn run(seed: u64) -> Result<(), String> {
     let (mut workload, mut checker) = (Workload::default(), Checker::default());
     let mut callers = Callers::default();
     callers.advance(&mut world, 4 * SECOND)?;
+    if seed % 5 == 4 {
+        callers.wrong = Some((2, world.processes[2].clock_skew_ms));
+        callers.believed_ms = CLOCK_AHEAD_MS_MAX;
+        world.processes[2].clock_skew_ms = WRONG_MS;
+    }
     while world.now < DURATION || !breaker.is_idle() {
         if world.now < DURATION {
             callers.begin(&mut world);
@@ -288,6 +323,7 @@ pub fn run(seed: u64) -> Result<(), String> {
         let pause = world.random.between(MS, 40 * MS);
         callers.advance(&mut world, pause)?;
     }
+    callers.set_right(&mut world);
     world.weather.loss = 0.0;
     world.weather.resent = 0.0;
     settle(&mut world, &mut callers)?;
@@ -327,7 +363,8 @@ impl Callers {
 
 /// The ring becomes whole, and all copies alike.
 fn settle(world: &mut World, callers: &mut Callers) -> Result<(), String> {
-    let deadline = world.now + SETTLE;
+    // A version that was believed is refused by who is behind, until its time comes.
+    let deadline = world.now + SETTLE + callers.believed_ms * MS;
     let keys: Vec<Key> = callers.records.keys().cloned().collect();
     loop {
         callers.advance(world, 200 * MS)?;
@@ -348,7 +385,7 @@ fn free(world: &mut World, callers: &mut Callers) -> Result<(), String> {
     let deadline = world.now + SETTLE;
     loop {
         callers.advance(world, SECOND)?;
-        let behind = lowest_clock(world, world.now);
+        let behind = callers.lowest_clock(world, world.now);
         let kept = world.alive().find_map(|(index, _)| {
             let mut keys = callers.records.keys();
             let expires = |key: &Key| world.processes[index].disk.expires(key);
