@@ -253,18 +253,7 @@ impl Kvs {
                 return self.conclude(origin, outcome, now);
             }
         }
-        let state = match (&op, op.entry()) {
-            (_, Some(entry)) => State::Write(entry),
-            (Op::List(list), None) => State::List {
-                list: list.clone(),
-                told: None,
-            },
-            (Op::Get { key, .. } | Op::Put { key, .. }, None) => State::Read {
-                have: self.index.version(key),
-                own: None,
-                newer: None,
-            },
-        };
+        let state = self.first_state(&op);
         let id = CoordinationId(self.new_id());
         let coordination = Coordination {
             origin: Some(origin),
@@ -284,6 +273,21 @@ impl Kvs {
         };
         self.coordinations.active.insert(id, coordination);
         self.begin(id, now);
+    }
+
+    fn first_state(&self, op: &Op) -> State {
+        match (op, op.entry()) {
+            (_, Some(entry)) => State::Write(entry),
+            (Op::List(list), None) => State::List {
+                list: list.clone(),
+                told: None,
+            },
+            (Op::Get { key, .. } | Op::Put { key, .. }, None) => State::Read {
+                have: self.index.version(key),
+                own: None,
+                newer: None,
+            },
+        }
     }
 
     fn begin(&mut self, id: CoordinationId, now: Now) {

@@ -137,6 +137,15 @@ async fn the_path_is_the_key_and_nothing_is_done_to_it() {
     assert_eq!(status(&client, "GET /v1/kv/a HTTP/1.1", b"").await, 404);
 }
 
+/// Each request is answered with its status and code.
+async fn assert_told(client: &Client, cases: &[(String, u16, &str)]) {
+    for (head, status, code) in cases {
+        let answer = client.request(head, b"").await;
+        let told = answer.code();
+        assert_eq!((answer.status, told.as_str()), (*status, *code), "{head}");
+    }
+}
+
 #[tokio::test]
 async fn bad_requests_are_told_what_is_bad() {
     let client = Node::start(Options::default()).await;
@@ -145,7 +154,7 @@ async fn bad_requests_are_told_what_is_bad() {
         status(&client, &format!("PUT /v1/kv/{long} HTTP/1.1"), b"x").await,
         204
     );
-    for (head, status, code) in [
+    let cases = [
         ("GET /v1/kv/ HTTP/1.1".into(), 400, "bad_key"),
         (format!("GET /v1/kv/{long}k HTTP/1.1"), 400, "bad_key"),
         ("GET /v1/kv/%ff HTTP/1.1".into(), 400, "bad_key"),
@@ -184,6 +193,14 @@ async fn bad_requests_are_told_what_is_bad() {
             400,
             "bad_mode",
         ),
+    ];
+    assert_told(&client, &cases).await;
+}
+
+#[tokio::test]
+async fn bad_lists_and_paths_are_told_what_is_bad() {
+    let client = Node::start(Options::default()).await;
+    let cases = [
         ("GET /v1/list/ HTTP/1.1".into(), 400, "bad_bucket"),
         ("GET /v1/list/a/b HTTP/1.1".into(), 400, "bad_bucket"),
         ("GET /v1/list/a?after=b HTTP/1.1".into(), 400, "bad_cursor"),
@@ -207,14 +224,8 @@ async fn bad_requests_are_told_what_is_bad() {
             405,
             "method_not_allowed",
         ),
-    ] {
-        let answer = client.request(&head, b"").await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (status, code),
-            "{head}"
-        );
-    }
+    ];
+    assert_told(&client, &cases).await;
     let answer = client.request("POST /v1/kv/a HTTP/1.1", b"").await;
     let allow = answer.header("allow").unwrap();
     assert!(
