@@ -45,6 +45,7 @@ mod version;
 mod view;
 mod voter;
 mod waits;
+mod watch;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -76,6 +77,8 @@ pub(crate) use self::storage::{VIEWS_KEY, entries_range};
 use self::version::Clock;
 pub use self::version::{CLOCK_AHEAD_MS_MAX, ParseVersionError, Version};
 use self::view::Views;
+use self::watch::Feed;
+pub use self::watch::{Change, News, ParseTokenError, TOKEN_LEN_MAX, Token, Watch, WatchError};
 use crate::counter::Counters;
 use crate::event::Lane;
 use crate::id::NodeId;
@@ -115,6 +118,7 @@ pub(crate) struct Kvs {
     copy_counts: CopyCounts,
     clients: Clients,
     coordinations: Coordinations,
+    feed: Feed,
     registers: Registers,
     promises: Promises,
     changes: Changes,
@@ -136,6 +140,8 @@ pub(crate) struct Kvs {
 
 impl Kvs {
     pub(crate) fn new(own: NodeId, class: Class, mut rng: Rng) -> Self {
+        // From the upper half, so that ids of two starts rarely meet.
+        let next_id = rng.next_u64() >> 1;
         Self {
             own,
             class,
@@ -147,6 +153,7 @@ impl Kvs {
             copy_counts: CopyCounts::default(),
             clients: Clients::default(),
             coordinations: Coordinations::default(),
+            feed: Feed::new(next_id),
             registers: Registers::default(),
             promises: Promises::default(),
             changes: Changes::default(),
@@ -157,8 +164,7 @@ impl Kvs {
             retirements: Retirements::default(),
             sweeper: Sweeper::default(),
             pending: BTreeMap::new(),
-            // From the upper half, so that ids of two starts rarely meet.
-            next_id: rng.next_u64() >> 1,
+            next_id,
             rng,
             inbox: VecDeque::new(),
             actions: VecDeque::new(),
@@ -181,6 +187,12 @@ impl Kvs {
     /// A list by this node's own callers.
     pub(crate) fn list(&mut self, request: RequestId, list: List, now: Now) {
         self.start_request(request, Op::List(list), now);
+        self.settle(now);
+    }
+
+    /// A piece of a watch by this node's own callers.
+    pub(crate) fn watch(&mut self, request: RequestId, watch: Watch, now: Now) {
+        self.start_request(request, Op::Watch(watch), now);
         self.settle(now);
     }
 
@@ -251,6 +263,7 @@ impl Kvs {
         self.on_evict_timeout(now);
         self.on_retire_timeout(now);
         self.on_sweep_timeout(now);
+        self.on_watch_timeout(now);
         self.settle(now);
     }
 
@@ -267,6 +280,7 @@ impl Kvs {
             self.evictions.poll_timeout(),
             self.retirements.poll_timeout(),
             self.sweeper.poll_timeout(),
+            self.feed.poll_timeout(),
         ]
         .into_iter()
         .flatten()

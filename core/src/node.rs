@@ -21,6 +21,7 @@ use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
 use crate::kvs::{
     Condition, Key, Kvs, KvsAction, List, Living, Mode, Reply, RequestError, RequestId, Terms,
+    Watch,
 };
 use crate::link::{DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
@@ -140,6 +141,17 @@ impl Node {
         let request = self.next_request();
         if self.is_joined(request) {
             self.kvs.list(request, list, now);
+            self.pump(now);
+        }
+        request
+    }
+
+    /// Asks for the next piece of a watch. The answer is a [`Reply::Watched`]: at
+    /// once, as soon as there is something to tell, or, without, in some seconds.
+    pub fn watch(&mut self, watch: Watch, now: Now) -> RequestId {
+        let request = self.next_request();
+        if self.is_joined(request) {
+            self.kvs.watch(request, watch, now);
             self.pump(now);
         }
         request

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 14] = [
+pub const BUGS: [&str; 15] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -19,6 +19,7 @@ pub const BUGS: [&str; 14] = [
     "alone_without_agreement",
     "list_from_one",
     "expires_by_local_clock",
+    "watch_goes_on",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

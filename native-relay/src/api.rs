@@ -13,6 +13,7 @@ mod list;
 mod metrics;
 mod path;
 mod serve;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub use self::guard::{Token, TokenError};
 pub(crate) use self::metrics::node_metrics;
 pub use self::serve::{CONNECTIONS_MAX, GRACE, serve_router};
 
-use self::error::{Counters, not_built};
+use self::error::Counters;
 use self::guard::Guard;
 use crate::handle::Handle;
 
@@ -62,18 +63,26 @@ pub async fn serve(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let router = router(handle, options, listener.local_addr()?);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let router = router(handle, options, (listener.local_addr()?, stopped));
+    // What is watched ends by itself only then.
+    let shutdown = async move {
+        shutdown.await;
+        let _ = stop.send(true);
+    };
     serve_router(listener, router, shutdown).await;
     Ok(())
 }
 
-/// The API as a router, for a listener at this address.
-pub fn router(handle: Handle, options: Options, listen: SocketAddr) -> Router {
+/// The API as a router, for a listener at this address, until it is stopped.
+fn router(handle: Handle, options: Options, (listen, stopped): (SocketAddr, Stopped)) -> Router {
     let api = Api {
         handle,
         counters: Counters::default(),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_MAX)),
+        watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
+        stopped,
         guard: Guard::new(listen, options),
     };
     let api = Arc::new(api);
@@ -94,8 +103,13 @@ pub(crate) struct Api {
     counters: Counters,
     requests: Arc<Semaphore>,
     body_bytes: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    stopped: Stopped,
     guard: Guard,
 }
+
+/// Whether the API is being shut down.
+type Stopped = tokio::sync::watch::Receiver<bool>;
 
 type State = axum::extract::State<Arc<Api>>;
 
@@ -116,7 +130,8 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
         ("get", "/v1/peers", get(info::peers)),
         ("get", "/v1/list/{*bucket}", get(list::list)),
         ("get", "/v1/list/", get(list::list)),
-        ("get", "/v1/watch/{*key}", get(not_built)),
+        ("get", "/v1/watch/{*key}", get(watch::watch)),
+        ("get", "/v1/watch/", get(watch::watch)),
         ("post", "/v1/evict/{id}", post(evict::evict)),
         ("get", "/openapi.json", get(info::openapi)),
         ("get", "/healthz", get(info::healthz)),
@@ -146,7 +161,7 @@ mod tests {
             .into_iter()
             // OpenAPI knows no wildcard; and what is empty is bad.
             .map(|(method, path, _)| (method.to_owned(), path.replace("{*", "{")))
-            .filter(|(_, path)| !["/v1/kv/", "/v1/list/"].contains(&path.as_str()))
+            .filter(|(_, path)| !["/v1/kv/", "/v1/list/", "/v1/watch/"].contains(&path.as_str()))
             .collect();
         assert_eq!(described, routed);
     }

@@ -10,6 +10,7 @@ mod list;
 mod picture;
 mod serving;
 mod table;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use roundelay_core::{NodeId, ParseIdError};
 pub use self::commands::run;
 pub use self::list::ListArgs;
 pub use self::serving::{NodeArgs, RelayArgs};
+pub use self::watch::WatchArgs;
 use crate::bench::BenchCommand;
 
 /// How the process exits.
@@ -140,6 +142,9 @@ pub enum ClientCommand {
     },
     /// List the keys of a bucket, one a line, each after its version.
     List(ListArgs),
+    /// Print what becomes of a key, or of the keys of a bucket, one change a line:
+    /// first what is there, after the line `reset`, then what changes.
+    Watch(WatchArgs),
     /// Show how a node is: its place, links and share of the store.
     Status {
         /// Print JSON.

@@ -308,6 +308,10 @@ impl Driver {
                 let request = self.node.list(list, now);
                 self.waiting.insert(request, reply);
             }
+            Some(Command::Watch { watch, reply }) => {
+                let request = self.node.watch(watch, now);
+                self.waiting.insert(request, reply);
+            }
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
             }

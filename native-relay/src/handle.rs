@@ -8,7 +8,7 @@
 //! requests a node works on at once is core's limit, not this queue's.
 
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Condition, Key, List, Mode, Reply, Terms};
+use roundelay_core::kvs::{Condition, Key, List, Mode, Reply, Terms, Watch};
 use roundelay_core::status::{Location, RingStatus, Status};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,6 +44,13 @@ pub enum Command {
     List {
         /// Which.
         list: List,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Ask for the next piece of a watch.
+    Watch {
+        /// Of which.
+        watch: Watch,
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
@@ -166,6 +173,15 @@ impl Handle {
     /// When the driver has stopped.
     pub async fn list(&self, list: List) -> Result<Reply, Stopped> {
         self.ask(|reply| Command::List { list, reply }).await
+    }
+
+    /// Asks for the next piece of a watch; see
+    /// [`Node::watch`](roundelay_core::Node::watch).
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn watch(&self, watch: Watch) -> Result<Reply, Stopped> {
+        self.ask(|reply| Command::Watch { watch, reply }).await
     }
 
     /// The node's status.

@@ -60,6 +60,8 @@ fn usage_errors_exit_with_2() {
         (&["list", "a", "--mode", "linearizable"], "quorum"),
         (&["put", "a", "b", "--ttl", "0"], "whole number of seconds"),
         (&["put", "a", "b", "--ttl", "315360001"], "315360000"),
+        (&["watch", ""], "bucket"),
+        (&["watch", "/a"], "slash"),
         (&["get", "a", "--node", "ftp://a"], "http://"),
         (
             &["get", "a", "--node", "http://a b"],

@@ -2,8 +2,12 @@
 
 mod common;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use common::{DEADLINE, Member, Ring, alone, binary, http, keys, wait_until};
 
@@ -120,6 +124,62 @@ fn a_bucket_is_listed_by_every_member() {
     assert_eq!(page, expected[7..11].concat(), "past what was deleted");
     let (page, _) = list(second, &["--after", "pages/044", "--json"]);
     assert_eq!(page, "{\"bucket\":\"pages\",\"keys\":[],\"next\":null}\n");
+}
+
+#[test]
+fn what_is_watched_is_told_whoever_dies() {
+    let _alone = alone();
+    let mut ring = Ring::start(2);
+    assert_eq!(ring.members[0].put("chat/a", b"x").status, 204);
+    let mut watch = Command::new(binary())
+        .args(["watch", "chat/", "--json", "--node"])
+        .arg(format!("http://127.0.0.1:{}", ring.members[1].http))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let reader = std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .all(|line| tell.send(line).is_ok())
+    });
+    // Skips what is told twice, or is of another time.
+    let wait = |key: &str, deleted: bool| loop {
+        let line = told.recv_timeout(DEADLINE).expect("an event in time");
+        let event: Value = serde_json::from_str(&line).unwrap();
+        if event["key"] == key && event["deleted"] == deleted {
+            return event["version"].as_str().unwrap().to_owned();
+        }
+    };
+    wait("chat/a", false);
+    let put = |member: &Member, key: &str| {
+        let put = member.put(key, b"y");
+        assert_eq!(put.status, 204, "{}", put.text());
+        put.header("etag").trim_matches('"').to_owned()
+    };
+    assert_eq!(put(&ring.members[2], "chat/b"), wait("chat/b", false));
+    let gone = http("DELETE", ring.members[0].http, "/v1/kv/chat/b", b"");
+    assert_eq!(gone.status, 204);
+    wait("chat/b", true);
+    for victim in [2, 0, 1] {
+        ring.wait_whole();
+        ring.members[victim].kill_9();
+        let other = &ring.members[(victim + 1) % 3];
+        let key = format!("chat/without-{victim}");
+        wait_until("a put", DEADLINE, || other.put(&key, b"z").status == 204);
+        if victim == 1 {
+            // It is the node that is asked.
+            ring.members[victim].start();
+        }
+        wait(&key, false);
+        if victim != 1 {
+            ring.members[victim].start();
+        }
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    reader.join().unwrap();
 }
 
 #[test]

@@ -13,11 +13,11 @@ use wasm_bindgen_futures::future_to_promise;
 
 use crate::Peer;
 use crate::driver::Verb;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::join::join;
 use crate::listeners::Topic;
 use crate::promise::rejected;
-use crate::{options, values};
+use crate::{options, values, watching};
 
 #[wasm_bindgen]
 impl Peer {
@@ -207,9 +207,7 @@ impl Peer {
     #[wasm_bindgen(skip_typescript)]
     pub fn on(&self, event: &JsValue, callback: &JsValue) -> Result<Function, JsValue> {
         let topic = Topic::parse(event)?;
-        let callback = callback.dyn_ref::<Function>().cloned();
-        let callback =
-            callback.ok_or_else(|| Error::new(Code::BadOptions, "the callback is no function"))?;
+        let callback = options::callback(callback)?;
         let number = self
             .handle
             .turn(|driver| driver.listeners.add(topic, callback));
@@ -231,10 +229,20 @@ impl Peer {
         self.handle.turn(|driver| driver.leave())
     }
 
-    /// The changes of a key or bucket: comes in a later version.
-    #[wasm_bindgen(unchecked_return_type = "Promise<never>")]
-    pub fn watch(&self) -> Promise {
-        rejected(Error::not_built("watch"))
+    /// Watches a key, or, with a slash at its end, the keys of a bucket: first what
+    /// is there, then what changes. Returns a function that ends it.
+    ///
+    /// ```js
+    /// const stop = peer.watch("chat/", (event) => console.log(event));
+    /// ```
+    ///
+    /// # Errors
+    /// When it is neither a key nor a bucket, or the callback is no function.
+    #[wasm_bindgen(skip_typescript)]
+    pub fn watch(&self, target: &JsValue, callback: &JsValue) -> Result<Function, JsValue> {
+        let watch = options::watch(target)?;
+        let callback = options::callback(callback)?;
+        Ok(watching::begin(self.handle.clone(), watch, callback))
     }
 
     /// A stream to a peer: comes in a later version.

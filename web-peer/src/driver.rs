@@ -115,6 +115,11 @@ impl Driver {
         promise
     }
 
+    /// Whether this peer has left the ring, or is about to.
+    pub(crate) fn has_left(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
     /// Begins a request: its promise settles when core replies.
     pub(crate) fn request(
         &mut self,

@@ -37,6 +37,7 @@ mod store;
 mod timer;
 mod types;
 mod values;
+mod watching;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 

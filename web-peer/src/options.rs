@@ -1,9 +1,9 @@
 //! What the page hands in, checked.
 
-use js_sys::{Array, JsString, Reflect, Uint8Array};
+use js_sys::{Array, Function, JsString, Reflect, Uint8Array};
 use roundelay_core::RELAY_COUNT_MAX;
 use roundelay_core::kvs::{
-    Condition, Key, List, ListError, Mode, RequestError, Ttl, VALUE_LEN_MAX,
+    Condition, Key, List, ListError, Mode, RequestError, Ttl, VALUE_LEN_MAX, Watch,
 };
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::Url;
@@ -146,6 +146,25 @@ pub(crate) fn list(bucket: &JsValue, options: &JsValue) -> Result<List, Error> {
         list = list.with_limit(limit.map_or(0, |limit| limit as usize))?;
     }
     Ok(list)
+}
+
+/// What is to be watched.
+///
+/// # Errors
+/// When it is neither a key nor a bucket.
+pub(crate) fn watch(target: &JsValue) -> Result<Watch, Error> {
+    let message = "name a key, or a bucket with a slash at its end";
+    let target = well_formed(target).ok_or_else(|| Error::new(Code::BadKey, message))?;
+    Watch::new(&target).map_err(|error| Error::new(Code::BadKey, error))
+}
+
+/// The function in an argument.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn callback(callback: &JsValue) -> Result<Function, Error> {
+    let callback = callback.dyn_ref::<Function>().cloned();
+    callback.ok_or_else(|| Error::new(Code::BadOptions, "the callback is no function"))
 }
 
 impl From<ListError> for Error {

@@ -88,6 +88,14 @@ export interface ListResult {
   next: string | undefined;
 }
 
+/** What a watch tells. `reset`: forget what was told before; the keys that exist
+ * follow as changes. `change`: a key has another version; read it for its value.
+ * The newest version of each key is told, and between two resets never an older
+ * one after it; versions between may be left out, and one may be told twice. */
+export type WatchEvent =
+  | { type: "reset" }
+  | { type: "change"; key: string; version: string; deleted: boolean };
+
 /** Where a key lives, as far as this peer knows. */
 export interface Place {
   slot: number;
@@ -180,5 +188,15 @@ export interface Peer {
     event: Name,
     callback: (detail: PeerEvents[Name]) => void,
   ): () => void;
+
+  /** Watches a key, or, with a slash at its end, the keys of a bucket: first what
+   * is there, then what changes, until the function is called that this returns.
+   * Throws where the first argument is neither.
+   *
+   * ```js
+   * const stop = peer.watch("chat/", (event) => console.log(event));
+   * ```
+   */
+  watch(keyOrBucket: string, callback: (event: WatchEvent) => void): () => void;
 }
 "#;

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use roundelay_core::Node;
-use roundelay_core::kvs::{Key, Page, Reply};
+use roundelay_core::kvs::{Key, News, Page, Reply};
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::JsValue;
@@ -40,6 +40,7 @@ pub(crate) fn reply(reply: Reply) -> Result<JsValue, Error> {
             ("version", version.to_string().into()),
         ])),
         Reply::Listed(page) => Ok(listed(&page)),
+        Reply::Watched(news) => Ok(watched(&news)),
         Reply::Missing | Reply::Evicted => Ok(JsValue::UNDEFINED),
         Reply::Written { version, copies } => {
             let copies = [("have", copies.have.into()), ("of", copies.of.into())];
@@ -64,6 +65,24 @@ fn listed(page: &Page) -> JsValue {
     object(&[
         ("keys", keys.collect::<Array>().into()),
         ("next", next.map_or(JsValue::UNDEFINED, JsValue::from)),
+    ])
+}
+
+/// A piece of a watch: its events, and the token for the next.
+fn watched(news: &News) -> JsValue {
+    let reset = news.reset.then(|| object(&[("type", "reset".into())]));
+    let changes = news.changes.iter().map(|change| {
+        object(&[
+            ("type", "change".into()),
+            ("key", change.key.as_str().into()),
+            ("version", change.version.to_string().into()),
+            ("deleted", change.deleted.into()),
+        ])
+    });
+    let events: Array = reset.into_iter().chain(changes).collect();
+    object(&[
+        ("events", events.into()),
+        ("token", news.token.to_string().into()),
     ])
 }
 

@@ -15,6 +15,7 @@ use super::message::{Message, Op, Outcome};
 use super::request::{Mode, Reply, RequestError, RequestId};
 use super::version::Version;
 use super::waits::{Asked, Question};
+use super::watch::HOLD;
 use super::{Kvs, KvsAction};
 use crate::event::Lane;
 use crate::id::NodeId;
@@ -25,6 +26,10 @@ use crate::time::{Instant, Now};
 const REQUEST_COUNT_MAX: usize = 4096;
 /// How long a request may take in all.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a watch may: it is held where there is nothing to tell.
+const WATCH_DEADLINE: Duration = Duration::from_secs(15);
+/// How long it is held at most, and a little more.
+const HELD: Duration = HOLD.saturating_add(Duration::from_secs(2));
 /// How long a write that met a newer version waits before it is stamped again,
 /// at first and at most; doubled each time, and never twice the same: writers of
 /// one key that began again at once would outrun one another for ever.
@@ -37,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DOUBLED_MAX: u32 = 2;
 /// How long to wait when no voter is ready.
 const PAUSE: Duration = Duration::from_millis(30);
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// All requests under way.
 #[derive(Debug, Default)]
@@ -69,15 +75,26 @@ struct Request {
 }
 
 impl Request {
-    const fn question(&self) -> Question {
-        match (&self.op, self.op.mode()) {
+    /// How long it waits when no voter is ready: there may be many watches, and
+    /// they wait for long.
+    const fn pause(&self) -> Duration {
+        match self.op {
+            Op::Watch(_) => WATCH_PAUSE,
+            _ => PAUSE,
+        }
+    }
+
+    /// What it is, if it is answered as soon as it can be.
+    const fn question(&self) -> Option<Question> {
+        Some(match (&self.op, self.op.mode()) {
+            (Op::Watch(_), _) => return None,
             (Op::Get { .. }, Mode::One) => Question::GetOne,
             (Op::Get { .. }, Mode::Quorum) => Question::Get,
             (Op::Put { .. }, Mode::One) => Question::PutOne,
             (Op::Put { .. }, Mode::Quorum) => Question::Put,
             (Op::List(_), _) => Question::List,
             (_, Mode::Linearizable) => Question::Linearizable,
-        }
+        })
     }
 }
 
@@ -117,6 +134,10 @@ impl Kvs {
             return self.reply(id, Reply::Failed(RequestError::Busy));
         }
         let message = self.new_id();
+        let deadline = match op {
+            Op::Watch(_) => now.mono + WATCH_DEADLINE,
+            _ => now.mono + DEADLINE,
+        };
         let request = Request {
             op,
             message,
@@ -126,9 +147,9 @@ impl Kvs {
             perhaps: false,
             outrun: 0,
             in_hand: false,
-            retry_at: now.mono + DEADLINE,
+            retry_at: deadline,
             patient_until: now.mono + PATIENCE,
-            deadline: now.mono + DEADLINE,
+            deadline,
         };
         self.clients.requests.insert(id, request);
         self.clients.by_message.insert(message, id);
@@ -161,7 +182,7 @@ impl Kvs {
             // All were tried: a pause, then from the front again.
             request.tried.clear();
             if request.target.take().is_some() {
-                request.retry_at = now.mono + PAUSE;
+                request.retry_at = now.mono + request.pause();
                 return;
             }
             next = alive.first();
@@ -178,7 +199,10 @@ impl Kvs {
         let Some(request) = self.clients.requests.get_mut(&id) else {
             return;
         };
-        let patience = self.peers.patience(request.question(), &target);
+        let patience = match request.question() {
+            Some(question) => self.peers.patience(question, &target),
+            None => HELD + self.peers.timeout(&target),
+        };
         let factor = 2_u32.pow(request.asked.count().min(DOUBLED_MAX));
         request.target = Some(target);
         request.asked.note(target, now.mono);
@@ -206,6 +230,7 @@ impl Kvs {
             Op::Get { key, .. } => alone || self.index.get(key).is_some(),
             Op::List(list) => alone || self.index.bucket(list).next().is_some(),
             Op::Put { .. } => !voter_lives,
+            Op::Watch(_) => false,
         };
         if own_part {
             self.coordinate_own(id, op.clone(), now);
@@ -244,7 +269,7 @@ impl Kvs {
             self.fail(id);
         } else {
             // Views or members may still be on their way, or be settled here.
-            request.retry_at = now.mono + PAUSE;
+            request.retry_at = now.mono + request.pause();
         }
     }
 
@@ -260,8 +285,9 @@ impl Kvs {
         };
         let is_read = !request.op.is_write();
         let is_read_done = outcome.is_read();
-        if is_read_done || matches!(outcome, Outcome::Written { .. }) {
-            self.peers.on_answered(request.question(), from, answer);
+        let is_done = is_read_done || matches!(outcome, Outcome::Written { .. });
+        if let Some(question) = request.question().filter(|_| is_done) {
+            self.peers.on_answered(question, from, answer);
         }
         if request.target != Some(from) && !(is_read && is_read_done) {
             request.tried.insert(from);
@@ -279,6 +305,7 @@ impl Kvs {
             }
             Outcome::Missing => self.finish(id, Reply::Missing),
             Outcome::Listed(page) => self.finish(id, Reply::Listed(page)),
+            Outcome::Watched(news) => self.finish(id, Reply::Watched(news)),
             Outcome::Written { version, copies } => {
                 self.clock.observe(version, now.unix_ms);
                 self.finish(id, Reply::Written { version, copies });
@@ -360,10 +387,11 @@ impl Kvs {
 
     /// Who is asked beside a coordinator that does not answer a read: its
     /// message may be lost, or it is dead. A write waits for the one that has it
-    /// in hand, and asks that again.
+    /// in hand, and asks that again; a watch, too, whose token means nothing to
+    /// another.
     fn other_coordinator(&self, id: RequestId) -> Option<NodeId> {
         let request = self.clients.requests.get(&id)?;
-        if request.op.is_write() {
+        if request.op.is_write() || matches!(request.op, Op::Watch(_)) {
             return None;
         }
         let voters = &self.views.get(request.op.key().slot()).view.voters;
@@ -409,6 +437,7 @@ impl Kvs {
             Outcome::Found { value, version } => Reply::Found { value, version },
             Outcome::Missing => Reply::Missing,
             Outcome::Listed(page) => Reply::Listed(page),
+            Outcome::Watched(news) => Reply::Watched(news),
             Outcome::Written { version, copies } => Reply::Written { version, copies },
             Outcome::Failed(error) => return self.finish_failed(id, error),
             Outcome::Newer(version) => return self.on_newer(id, version, now),
@@ -476,7 +505,7 @@ impl Kvs {
             request.target = None;
             request.in_hand = false;
             request.perhaps |= perhaps;
-            request.retry_at = now.mono + PAUSE;
+            request.retry_at = now.mono + request.pause();
         }
     }
 

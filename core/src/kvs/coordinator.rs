@@ -1,5 +1,6 @@
 //! Requests that this node coordinates.
 
+mod beginning;
 mod expiring;
 mod late;
 mod listing;
@@ -144,32 +145,6 @@ impl Coordination {
         }
     }
 
-    /// What voters are asked.
-    fn vote(&self, id: CoordinationId) -> Vote {
-        let (id, view, key) = (id.0, self.view, self.op.key().clone());
-        match &self.state {
-            State::Write(entry) => Vote::Write {
-                id,
-                view,
-                key,
-                entry: entry.clone(),
-            },
-            State::Read { have, .. } => {
-                let have = *have;
-                Vote::Read {
-                    id,
-                    view,
-                    key,
-                    have,
-                }
-            }
-            State::List { list, .. } => {
-                let list = list.clone();
-                Vote::List(ListVote::Ask { id, view, list })
-            }
-        }
-    }
-
     /// Whether it is answered, and all voters that live have voted.
     fn is_done(&self, alive: impl Fn(&NodeId) -> bool) -> bool {
         let missing = |voter: &&NodeId| !self.voted.contains(*voter) && alive(voter);
@@ -221,6 +196,13 @@ impl Kvs {
         if op.mode() == Mode::Linearizable {
             return self.begin_register(origin, op, now);
         }
+        let op = match op {
+            Op::Watch(watch) => match self.follow(origin, watch, now) {
+                Some(watch) => Op::Watch(watch),
+                None => return,
+            },
+            op => op,
+        };
         if !self.make_room(now) {
             let outcome = Outcome::Failed(RequestError::Busy);
             return self.conclude(origin, outcome, now);
@@ -232,26 +214,8 @@ impl Kvs {
         let from_one = matches!(op, Op::List(_)) && crate::planted::is("list_from_one");
         #[cfg(planted_bugs)]
         let need = if from_one { 1 } else { need };
-        let alive = |voter: &&NodeId| **voter == self.own || self.peers.is_alive(voter);
-        if view.voters.iter().filter(alive).count() < need && op.mode() == Mode::Quorum {
-            let error = if perhaps {
-                RequestError::OutcomeUnknown
-            } else {
-                self.unavailable(slot)
-            };
-            return self.conclude(origin, Outcome::Failed(error), now);
-        }
-        if let Op::Put { key, version, .. } = &op {
-            let held = self.index.version(key).max(self.promised(key));
-            let outcome = if !self.clock.observe(*version, now.unix_ms) {
-                let unix_ms = now.unix_ms;
-                Some(Outcome::Ahead { unix_ms })
-            } else {
-                (held > *version).then_some(Outcome::Newer(held))
-            };
-            if let Some(outcome) = outcome {
-                return self.conclude(origin, outcome, now);
-            }
+        if let Some(outcome) = self.hindrance(&op, (need, perhaps), now) {
+            return self.conclude(origin, outcome, now);
         }
         let state = self.first_state(&op);
         let id = CoordinationId(self.new_id());
@@ -273,21 +237,6 @@ impl Kvs {
         };
         self.coordinations.active.insert(id, coordination);
         self.begin(id, now);
-    }
-
-    fn first_state(&self, op: &Op) -> State {
-        match (op, op.entry()) {
-            (_, Some(entry)) => State::Write(entry),
-            (Op::List(list), None) => State::List {
-                list: list.clone(),
-                told: None,
-            },
-            (Op::Get { key, .. } | Op::Put { key, .. }, None) => State::Read {
-                have: self.index.version(key),
-                own: None,
-                newer: None,
-            },
-        }
     }
 
     fn begin(&mut self, id: CoordinationId, now: Now) {

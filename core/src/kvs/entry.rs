@@ -127,21 +127,27 @@ impl Index {
     }
 
     /// The entries of a bucket in order, from where a page of it begins: the
-    /// bucket's own key, then its names. Others of the slot may lie between.
+    /// bucket's own key, then its names; others of the slot may lie between. Or the
+    /// one key that is wanted.
     pub(crate) fn bucket<'a>(&'a self, list: &List) -> impl Iterator<Item = (&'a Key, Meta)> {
         let entries = self.slots.get(&list.slot()).map(|part| &part.entries);
         let names = format!("{}/", list.bucket());
-        let own = entries.and_then(|entries| entries.get_key_value(list.key()));
-        let own = own.filter(|_| list.after().is_none());
+        let first = list.only().unwrap_or_else(|| list.key());
+        let first = entries.and_then(|entries| entries.get_key_value(first));
+        let first = first.filter(|(key, _)| list.contains(key));
         let after = list.after().map(Key::as_str);
         let from = match after.filter(|after| *after >= names.as_str()) {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(names.as_str()),
         };
-        let rest = entries.map(|entries| entries.range::<str, _>((from, Bound::Unbounded)));
+        let rest = entries.filter(|_| list.only().is_none());
+        let rest = rest.map(|entries| entries.range::<str, _>((from, Bound::Unbounded)));
         let rest = rest.into_iter().flatten();
         let rest = rest.take_while(move |(key, _)| key.as_str().starts_with(&names));
-        own.into_iter().chain(rest).map(|(key, meta)| (key, *meta))
+        first
+            .into_iter()
+            .chain(rest)
+            .map(|(key, meta)| (key, *meta))
     }
 
     /// Keys whose values expire, in the order of time, after one of them.

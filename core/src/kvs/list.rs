@@ -43,6 +43,8 @@ pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 pub struct List {
     /// The bucket's name, which is a key, too.
     bucket: Key,
+    /// The one key that is wanted of it.
+    only: Option<Key>,
     after: Option<Key>,
     limit: u16,
     mode: Mode,
@@ -52,6 +54,7 @@ pub struct List {
 #[derive(Deserialize)]
 struct Unchecked {
     bucket: Key,
+    only: Option<Key>,
     after: Option<Key>,
     limit: u16,
     mode: Mode,
@@ -108,10 +111,18 @@ impl List {
         })?;
         Ok(Self {
             bucket,
+            only: None,
             after: None,
             limit: PAGE_KEY_COUNT_MAX as u16,
             mode: Mode::Quorum,
         })
+    }
+
+    /// One key alone.
+    pub(crate) fn of_key(key: Key) -> Result<Self, ListError> {
+        let list = Self::new(key.bucket())?;
+        let only = Some(key);
+        Ok(Self { only, ..list })
     }
 
     /// Begins after a whole key of the bucket, there or not: a page's `next`.
@@ -167,12 +178,18 @@ impl List {
     /// Whether a key is in the bucket, after where the page begins.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        key.bucket() == self.bucket.as_str() && Some(key) > self.after.as_ref()
+        key.bucket() == self.bucket.as_str()
+            && Some(key) > self.after.as_ref()
+            && self.only.as_ref().is_none_or(|only| only == key)
     }
 
     /// The key that has the bucket's name.
     pub(crate) const fn key(&self) -> &Key {
         &self.bucket
+    }
+
+    pub(crate) const fn only(&self) -> Option<&Key> {
+        self.only.as_ref()
     }
 
     pub(crate) const fn after(&self) -> Option<&Key> {
@@ -193,6 +210,11 @@ impl TryFrom<Unchecked> for List {
 
     fn try_from(unchecked: Unchecked) -> Result<Self, ListError> {
         let list = Self::new(unchecked.bucket.as_str())?;
+        let list = match unchecked.only {
+            Some(only) if only.bucket() == list.bucket() => Self::of_key(only)?,
+            Some(_) => return Err(ListError::AfterElsewhere),
+            None => list,
+        };
         let list = list.with_limit(usize::from(unchecked.limit))?;
         let list = list.with_mode(unchecked.mode)?;
         match unchecked.after {

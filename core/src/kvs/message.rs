@@ -16,6 +16,7 @@ use crate::kvs::request::{Condition, Copies, Mode, RequestError};
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
 use crate::kvs::view::{Ballot, SlotView, View};
+use crate::kvs::watch::{News, Watch};
 
 /// A message of the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub(crate) enum Op {
     },
     /// A page of a bucket.
     List(List),
+    /// A piece of a watch, held until there is one.
+    Watch(Watch),
 }
 
 impl Op {
@@ -81,6 +84,7 @@ impl Op {
         match self {
             Self::Get { key, .. } | Self::Put { key, .. } => key,
             Self::List(list) => list.key(),
+            Self::Watch(watch) => watch.list.key(),
         }
     }
 
@@ -88,6 +92,7 @@ impl Op {
         match self {
             Self::Get { mode, .. } | Self::Put { mode, .. } => *mode,
             Self::List(list) => list.mode(),
+            Self::Watch(_) => Mode::Quorum,
         }
     }
 
@@ -124,6 +129,7 @@ pub(crate) enum Outcome {
     },
     Missing,
     Listed(Page),
+    Watched(News),
     Written {
         version: Version,
         copies: Copies,
@@ -147,7 +153,10 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Whether a read was answered.
     pub(crate) const fn is_read(&self) -> bool {
-        matches!(self, Self::Found { .. } | Self::Missing | Self::Listed(_))
+        matches!(
+            self,
+            Self::Found { .. } | Self::Missing | Self::Listed(_) | Self::Watched(_)
+        )
     }
 }
 

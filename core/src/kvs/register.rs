@@ -402,8 +402,8 @@ impl Kvs {
         let version = entry.version;
         let outcome = match &running.task {
             Task::Request(_, Op::Put { .. }) => Outcome::Written { version, copies },
-            // Lists are never linearizable.
-            Task::Request(_, Op::Get { .. } | Op::List(_)) => found(entry.clone()),
+            // Lists and watches are never linearizable.
+            Task::Request(_, Op::Get { .. } | Op::List(_) | Op::Watch(_)) => found(entry.clone()),
             Task::Complete(request) => match request.clone() {
                 Some((origin, op)) => {
                     running.task = Task::Request(origin, op);

@@ -9,6 +9,7 @@ use crate::id::NodeId;
 use crate::kvs::expiry::Ttl;
 use crate::kvs::list::Page;
 use crate::kvs::version::Version;
+use crate::kvs::watch::News;
 
 /// Names a request of this node's own callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +134,8 @@ pub enum Reply {
     Missing,
     /// A page of a bucket.
     Listed(Page),
+    /// A piece of a watch.
+    Watched(News),
     /// A write or delete is acknowledged.
     Written {
         /// The version it has.

@@ -87,8 +87,9 @@ impl Kvs {
         match pending {
             Pending::Keep { placed, then } => {
                 let key = placed.key.clone();
-                if let Err(error) = result {
-                    self.take_back(placed, error);
+                match result {
+                    Ok(_) => self.note_change(&key, placed.version, now),
+                    Err(error) => self.take_back(placed, error, now),
                 }
                 self.on_kept(&key, then, result.map(drop), now);
             }
@@ -100,9 +101,11 @@ impl Kvs {
                 self.on_kept(&key, then, refused.map_or(kept, Err), now);
             }
             Pending::Pulled { pull, placed } => {
-                if let Err(error) = result {
-                    let each = placed.into_iter();
-                    each.for_each(|placed| self.take_back(placed, error));
+                for placed in placed {
+                    match result {
+                        Ok(_) => self.note_change(&placed.key, placed.version, now),
+                        Err(error) => self.take_back(placed, error, now),
+                    }
                 }
                 self.on_pulled_kept(pull, result.is_ok(), now);
             }
@@ -201,7 +204,7 @@ impl Kvs {
 
     /// Storage refused an entry: the index says again what it said before. So
     /// do the orders that were given since on the strength of it.
-    fn take_back(&mut self, refused: Placed, error: StoreError) {
+    fn take_back(&mut self, refused: Placed, error: StoreError, now: Now) {
         let Placed {
             key,
             version,
@@ -227,6 +230,18 @@ impl Kvs {
                 } if (&*awaited, *its) == (&key, version) => *refused = Some(error),
                 _ => {}
             }
+        }
+        // What is there again may itself be on its way.
+        let on_its_way = |pending: &Pending| match pending {
+            Pending::Keep { placed, .. } => {
+                placed.key == key && before.is_some_and(|meta| meta.version == placed.version)
+            }
+            _ => false,
+        };
+        if let Some(before) = before
+            && !self.pending.values().any(on_its_way)
+        {
+            self.note_change(&key, before.version, now);
         }
     }
 

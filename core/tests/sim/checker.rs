@@ -114,7 +114,8 @@ impl Checker {
                 }
             }
             Reply::Missing if call.mode != Mode::One => self.check_missing(index, call),
-            Reply::Missing | Reply::Listed(_) | Reply::Evicted | Reply::Failed(_) => {}
+            Reply::Missing | Reply::Listed(_) | Reply::Watched(_) => {}
+            Reply::Evicted | Reply::Failed(_) => {}
         }
     }
 
@@ -292,6 +293,11 @@ impl Checker {
             }
         }
         self.promises.keys().try_for_each(|key| level(world, key))
+    }
+
+    /// All keys that anybody asked for.
+    pub fn all_keys(&self) -> impl Iterator<Item = &Key> {
+        self.promises.keys()
     }
 
     /// Keys for which anything was promised in mode `quorum`.

@@ -178,7 +178,8 @@ impl Callers {
                 self.record(&call).pending -= 1;
                 None
             }
-            Reply::Missing | Reply::Listed(_) | Reply::Failed(_) | Reply::Evicted => None,
+            Reply::Missing | Reply::Listed(_) | Reply::Watched(_) => None,
+            Reply::Failed(_) | Reply::Evicted => None,
         };
         if let Some(words) = words {
             let key = &call.key;

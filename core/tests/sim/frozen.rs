@@ -1,7 +1,9 @@
 //! A page that did nothing for a while, as browsers freeze tabs and computers
 //! sleep. It does no harm when it is back, and is soon a member again.
 
-use roundelay_core::kvs::{Key, Mode, Reply};
+use std::collections::BTreeMap;
+
+use roundelay_core::kvs::{Key, Mode, News, Reply, Version, Watch};
 use roundelay_core::status::MemberState;
 use roundelay_core::{Event, Node, NodeId};
 
@@ -131,4 +133,114 @@ fn a_page_that_does_not_know_that_it_was_given_up_is_taken_back() {
         world.start(0);
         pass(world, 40 * SECOND);
     });
+}
+
+/// What others do to a few keys meanwhile.
+fn write(world: &mut World, round: u64) {
+    let now = world.now_of(1);
+    let Some(node) = &mut world.processes[1].node else {
+        return;
+    };
+    let key = Key::new(format!("a/{}", round % 7)).unwrap();
+    match round % 5 {
+        0 => node.delete(key, Mode::Quorum, now),
+        _ => node.put(key, b"value".to_vec(), Mode::Quorum, now),
+    };
+    world.drain(1);
+}
+
+/// What the page watches, and knows.
+struct Watcher {
+    watch: Watch,
+    known: BTreeMap<Key, (Version, bool)>,
+    resets: u32,
+}
+
+impl Watcher {
+    /// Asks for the next piece. Returns whether there was something in it.
+    fn ask(&mut self, world: &mut World, meanwhile: &mut dyn FnMut(&mut World)) -> bool {
+        let now = world.now_of(PAGE);
+        let node = world.processes[PAGE].node.as_mut().expect("it lives");
+        let asked = node.watch(self.watch.clone(), now);
+        let mut events = world.drain(PAGE);
+        meanwhile(world);
+        let deadline = world.now + 20 * SECOND;
+        loop {
+            let replies = events.drain(..).filter_map(|(_, event)| match event {
+                Event::Reply { request, reply } if request == asked => Some(reply),
+                _ => None,
+            });
+            match { replies }.next() {
+                Some(Reply::Watched(news)) => return self.take(news),
+                // It was frozen for so long: it asks again.
+                Some(_) => return true,
+                None => {}
+            }
+            assert!(world.now < deadline, "no piece of the watch");
+            let until = world.now + MS;
+            world.run_until(until, &mut |_, index, event| {
+                if index == PAGE {
+                    events.push((index, event));
+                }
+            });
+        }
+    }
+
+    fn take(&mut self, news: News) -> bool {
+        if news.reset {
+            self.known.clear();
+            self.resets += 1;
+        }
+        let is_some = news.reset || !news.changes.is_empty();
+        let changes = news.changes.into_iter();
+        self.known
+            .extend(changes.map(|change| (change.key, (change.version, change.deleted))));
+        self.watch = self.watch.clone().with_token(news.token);
+        is_some
+    }
+}
+
+#[test]
+fn a_page_that_froze_with_a_watch_misses_nothing() {
+    let times = [SECOND / 2, 3 * SECOND, 12 * SECOND, 45 * SECOND];
+    for (seed, time) in (0..20).flat_map(|seed| times.map(|time| (seed, time))) {
+        let mut world = ring(seed);
+        let mut watcher = Watcher {
+            watch: Watch::new("a/").unwrap(),
+            known: BTreeMap::new(),
+            resets: 0,
+        };
+        for round in 0..20 {
+            watcher.ask(&mut world, &mut |world| {
+                write(world, round);
+                if round == 10 {
+                    world.freeze(PAGE);
+                    for round in 0..10 {
+                        write(world, round * 3 + seed);
+                        pass(world, time / 10);
+                    }
+                    world.thaw(PAGE);
+                }
+            });
+        }
+        while !is_known(&world, &watcher.known) {
+            let more = watcher.ask(&mut world, &mut |_| {});
+            assert!(more, "seed {seed}, {time}: {:?}", watcher.known);
+        }
+        let was_away = time > 30 * SECOND;
+        assert_eq!(
+            watcher.resets,
+            1 + u32::from(was_away),
+            "seed {seed}, {time}"
+        );
+    }
+}
+
+/// Whether of each key the newest version is known.
+fn is_known(world: &World, known: &BTreeMap<Key, (Version, bool)>) -> bool {
+    (0..7).all(|number| {
+        let key = Key::new(format!("a/{number}")).unwrap();
+        let known = known.get(&key).map(|(version, _)| *version);
+        known == world.processes[1].disk.synced_version(&key)
+    })
 }

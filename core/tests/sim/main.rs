@@ -31,6 +31,7 @@ mod scenario;
 mod split;
 #[cfg(not(planted_bugs))]
 mod stall;
+mod watchers;
 mod workload;
 mod world;
 mod zave;
@@ -98,6 +99,12 @@ fn one_of_two_that_met_again_does_not_go_on_before_it_caught_up() {
 #[cfg(not(planted_bugs))]
 fn pages_hold_what_was_acknowledged() {
     each_seed(SEEDS / 5, "lists", |seed| run(Scenario::lists(seed)));
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn watchers_miss_no_newest_version() {
+    each_seed(SEEDS / 5, "watches", |seed| run(Scenario::watches(seed)));
 }
 
 /// Members of the large ring, unless `ROUNDELAY_MEMBERS` says otherwise.
@@ -177,8 +184,9 @@ fn planted_bugs_are_caught() {
     let partitions: Run = |seed| run(Scenario::partitions(seed));
     let registers: Run = |seed| run(Scenario::registers(seed));
     let lists: Run = |seed| run(Scenario::lists(seed));
+    let watches: Run = |seed| run(Scenario::watches(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 14] = [
+    let expected: [(&str, Run, &str); 15] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -193,6 +201,7 @@ fn planted_bugs_are_caught() {
         ("alone_without_agreement", split::run, "was acknowledged"),
         ("list_from_one", lists, "lists "),
         ("expires_by_local_clock", expiry::run, "came back"),
+        ("watch_goes_on", watches, "watching"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

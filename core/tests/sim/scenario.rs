@@ -8,6 +8,7 @@ use crate::checker::Checker;
 use crate::fault::{Breaker, Faults};
 use crate::lists;
 use crate::random::Random;
+use crate::watchers;
 use crate::workload::{Action, Workload};
 use crate::world::{MS, SECOND, Weather, World};
 
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub linearizes: bool,
     /// Whether there are lists.
     pub lists: bool,
+    /// Whether there are watchers.
+    pub watches: bool,
 }
 
 impl Scenario {
@@ -63,6 +66,16 @@ impl Scenario {
             duration: 20 * SECOND,
             linearizes: false,
             lists: false,
+            watches: false,
+        }
+    }
+
+    /// Watchers, in all the trouble there is, some of linearizable keys.
+    pub fn watches(seed: u64) -> Self {
+        Self {
+            lists: false,
+            watches: true,
+            ..Self::lists(seed)
         }
     }
 
@@ -161,6 +174,9 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut workload = Workload::default();
     workload.linearizes = scenario.linearizes;
     workload.does_list = scenario.lists;
+    if scenario.watches {
+        workload.watchers.start();
+    }
     let mut checker = Checker::default();
     let random = Random::new(scenario.seed ^ 0xdead);
     let mut joins = plan_joins(&scenario, &mut world);
@@ -189,6 +205,7 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
         if world.now < scenario.duration {
             workload.begin(&mut world, &mut checker);
         }
+        workload.watch(&mut world, &mut checker);
         breaker.step(&mut world, &mut workload, &mut checker);
         let pause = world.random.between(MS, 40 * MS);
         advance(&mut world, &mut workload, &mut checker, pause);
@@ -200,6 +217,9 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     read_back(&mut world, &mut workload, &mut checker)?;
     if scenario.lists {
         lists::read_back(&mut world, &mut workload, &mut checker)?;
+    }
+    if scenario.watches {
+        watchers::check(&mut world, &mut workload, &mut checker)?;
     }
     workload.check_order(&world)?;
     if scenario.linearizes && workload.history.count() == 0 {

@@ -8,6 +8,7 @@ use roundelay_core::kvs::{Condition, Key, Mode, Reply, RequestError, RequestId, 
 use crate::checker::Checker;
 use crate::history::{History, Step};
 use crate::lists::Lists;
+use crate::watchers::Watchers;
 use crate::world::World;
 
 /// The buckets of keys that are written in mode `quorum`.
@@ -50,6 +51,7 @@ pub struct Workload {
     /// Whether there are lists among them.
     pub does_list: bool,
     pub lists: Lists,
+    pub watchers: Watchers,
     pub history: History,
     /// A version of each key that some caller saw last.
     seen: BTreeMap<Key, Version>,
@@ -174,7 +176,9 @@ impl Workload {
         request: RequestId,
         reply: Reply,
     ) {
-        if self.on_listed(world, checker, (index, request), &reply) {
+        if self.on_listed(world, checker, (index, request), &reply)
+            || self.on_watched(world, checker, (index, request), &reply)
+        {
             return;
         }
         let Some(call) = self.open.remove(&(index, request)) else {
@@ -217,6 +221,7 @@ impl Workload {
     /// A process is gone: nobody knows what became of its requests.
     pub fn on_crash(&mut self, index: usize, checker: &mut Checker) {
         self.lists.on_crash(index);
+        self.watchers.on_crash(index);
         let gone: Vec<_> = self
             .open
             .keys()
@@ -267,7 +272,7 @@ impl Workload {
                 };
                 (refused, Some(now))
             }
-            Some(Reply::Failed(_) | Reply::Evicted | Reply::Listed(_)) => (None, None),
+            Some(_) => (None, None),
         };
         if let Some(step) = step {
             self.history.add(&call.key, step, call.begun_at, ended);

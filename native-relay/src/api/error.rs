@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use roundelay_core::NodeId;
 use roundelay_core::kvs::{RequestError, VALUE_LEN_MAX, Version};
@@ -97,12 +97,6 @@ impl Refusal {
 
     pub(super) fn busy() -> Self {
         RequestError::Busy.into()
-    }
-
-    /// Another issue's matter: said, and never ignored.
-    pub(super) fn not_built(what: impl Display) -> Self {
-        let message = format!("{what} is not built yet; leave it out");
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not_built", message)
     }
 
     pub(super) fn not_found() -> Self {
@@ -232,11 +226,6 @@ pub(super) fn json(value: &impl Serialize) -> Response {
     }
 }
 
-/// A call of a later issue.
-pub(super) async fn not_built(state: State, uri: Uri) -> Response {
-    Refusal::not_built(uri.path()).answer(&state.counters)
-}
-
 /// A path that is none of ours.
 pub(super) async fn no_such_path(state: State) -> Response {
     let message = "there is no such call; /openapi.json lists them";
@@ -268,7 +257,7 @@ pub(super) struct Counters {
 }
 
 /// Every code there is.
-const CODES: [&str; 27] = [
+const CODES: [&str; 26] = [
     "bad_body",
     "bad_bucket",
     "bad_condition",
@@ -287,7 +276,6 @@ const CODES: [&str; 27] = [
     "internal",
     "method_not_allowed",
     "no_such_path",
-    "not_built",
     "not_found",
     "not_joined",
     "not_ready",

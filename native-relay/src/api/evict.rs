@@ -29,6 +29,6 @@ async fn evict_or_refuse(api: &Api, id: &str) -> Result<Response, Refusal> {
         Reply::Evicted => Ok(StatusCode::NO_CONTENT.into_response()),
         Reply::Missing => Err(Refusal::no_such_member()),
         Reply::Failed(error) => Err(error.into()),
-        Reply::Found { .. } | Reply::Listed(_) | Reply::Written { .. } => Err(Refusal::internal()),
+        _ => Err(Refusal::internal()),
     }
 }

@@ -65,7 +65,7 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
         }
         Reply::Missing => Err(Refusal::not_found()),
         Reply::Failed(error) => Err(error.into()),
-        Reply::Listed(_) | Reply::Written { .. } | Reply::Evicted => Err(Refusal::internal()),
+        _ => Err(Refusal::internal()),
     }
 }
 
@@ -102,9 +102,7 @@ fn written(reply: Reply) -> Result<Response, Refusal> {
             Ok(response)
         }
         Reply::Failed(error) => Err(error.into()),
-        Reply::Found { .. } | Reply::Missing | Reply::Listed(_) | Reply::Evicted => {
-            Err(Refusal::internal())
-        }
+        _ => Err(Refusal::internal()),
     }
 }
 

@@ -25,9 +25,7 @@ async fn list_or_refuse(api: &Api, list: Result<List, Refusal>) -> Result<Respon
     match api.handle.list(list).await? {
         Reply::Listed(page) => Ok(json(&Body::of(&bucket, &page))),
         Reply::Failed(error) => Err(error.into()),
-        Reply::Found { .. } | Reply::Missing | Reply::Written { .. } | Reply::Evicted => {
-            Err(Refusal::internal())
-        }
+        _ => Err(Refusal::internal()),
     }
 }
 

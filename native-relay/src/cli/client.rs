@@ -1,5 +1,6 @@
 //! A small HTTP client for a node's API.
 
+use std::io::Read;
 use std::time::Duration;
 
 use roundelay_core::NodeId;
@@ -143,6 +144,23 @@ impl Client {
         Ok(())
     }
 
+    /// Watches a key or bucket: its events, from after the last.
+    pub(super) fn events(
+        &self,
+        target: &str,
+        last: Option<&str>,
+    ) -> Result<impl Read + use<>, Failure> {
+        let path = format!("/v1/watch/{}", percent_encoded(target));
+        let last = last.map(|id| ("last-event-id", id));
+        let mut response = self.send("GET", &path, last.as_slice(), None)?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            let body = response.body_mut().read_to_vec().unwrap_or_default();
+            return Err(self.refused(status, &body));
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     fn call(
         &self,
         method: &str,
@@ -150,6 +168,27 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Result<Answer, Failure> {
+        let mut response = self.send(method, path, headers, body)?;
+        let body = response.body_mut().with_config().limit(ANSWER_LEN_MAX);
+        let body = body.read_to_vec();
+        let body = body.map_err(|error| self.broken(&error, method != "GET"))?;
+        if response.status().is_success() {
+            return Ok(Answer {
+                body,
+                version: header(&response, "etag").trim_matches('"').to_owned(),
+                copies: header(&response, "roundelay-copies").to_owned(),
+            });
+        }
+        Err(self.refused(response.status().as_u16(), &body))
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Response<Body>, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
@@ -166,17 +205,7 @@ impl Client {
         let is_write = method != "GET";
         let broken = |error: Error| self.broken(&error, is_write);
         let response = sent.map_err(|error| broken(error.into()))?;
-        let mut response = response.map_err(broken)?;
-        let body = response.body_mut().with_config().limit(ANSWER_LEN_MAX);
-        let body = body.read_to_vec().map_err(broken)?;
-        if response.status().is_success() {
-            return Ok(Answer {
-                body,
-                version: header(&response, "etag").trim_matches('"').to_owned(),
-                copies: header(&response, "roundelay-copies").to_owned(),
-            });
-        }
-        Err(self.refused(response.status().as_u16(), &body))
+        response.map_err(broken)
     }
 
     fn refused(&self, status: u16, body: &[u8]) -> Failure {

@@ -10,7 +10,7 @@ use roundelay_core::kvs::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::client::{Answer, Client, Failure};
-use super::{Cas, ClientCommand, Exit, NodeFlags, list, table};
+use super::{Cas, ClientCommand, Exit, NodeFlags, list, table, watch};
 use crate::identity;
 
 /// Carries out a command; what is asked for goes to stdout, what went wrong
@@ -57,6 +57,7 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             let answer = Client::new(&node)?.kv("DELETE", &key, &promise.mode)?;
             Ok(written(&answer, json))
         }
+        ClientCommand::Watch(args) => watch::follow(&args).map(|()| Vec::new()),
         ClientCommand::List(args) => list::pages(&args).map(|()| Vec::new()),
         ClientCommand::Status { json, node } => {
             let status = Client::new(&node)?.json("/v1/status")?;

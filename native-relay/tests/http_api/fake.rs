@@ -12,7 +12,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use roundelay::api::{Options, serve};
 use roundelay::handle::{Command, Handle};
 use roundelay_core::NodeId;
-use roundelay_core::kvs::{Condition, Copies, Key, List, Page, Reply, RequestError, Version};
+use roundelay_core::kvs::{
+    Change, Condition, Copies, Key, List, News, Page, Reply, RequestError, Token, Version, Watch,
+};
 use roundelay_core::status::{
     Class, LinkKind, LinkStatus, Location, MemberState, MemberStatus, RingStatus, Status,
     StoreStatus,
@@ -37,6 +39,7 @@ pub(crate) struct Node {
     writes: u64,
     ready: watch::Receiver<bool>,
     held: Held,
+    watches: Vec<oneshot::Sender<Reply>>,
 }
 
 /// The requests that wait for the test.
@@ -63,6 +66,7 @@ impl Node {
             writes: 0,
             ready: receiver,
             held: held.clone(),
+            watches: Vec::new(),
         };
         tokio::spawn(node.run(commands));
         let (shutdown, stopped) = oneshot::channel();
@@ -91,6 +95,7 @@ impl Node {
                     None => self.write(key, value, reply),
                 },
                 Command::List { list, reply } => drop(reply.send(self.list(&list))),
+                Command::Watch { watch, reply } => self.watch(&watch, reply),
                 Command::Status { reply } => drop(reply.send(self.status())),
                 Command::Ring { reply } => drop(reply.send(ring())),
                 Command::Locate { key, reply } => drop(reply.send(location(&key))),
@@ -125,6 +130,27 @@ impl Node {
             .and_then(|_| page.last())
             .map(|(key, _)| key.clone());
         Reply::Listed(Page { keys: page, next })
+    }
+
+    /// What is there, then the same again as changes, then nothing for ever.
+    fn watch(&mut self, watch: &Watch, reply: oneshot::Sender<Reply>) {
+        let [begun, told] = [token(1), token(2)];
+        let again = |token: &Token| watch.clone().with_token(token.clone()) == *watch;
+        if again(&told) {
+            return self.watches.push(reply);
+        }
+        let is_new = !again(&begun);
+        let changes = self.values.iter().map(|(key, (_, version))| Change {
+            key: key.clone(),
+            version: *version,
+            deleted: !is_new,
+        });
+        let news = News {
+            reset: is_new,
+            changes: changes.collect(),
+            token: if is_new { begun } else { told },
+        };
+        let _ = reply.send(Reply::Watched(news));
     }
 
     fn compare_and_set(
@@ -200,6 +226,11 @@ impl Node {
             counters: BTreeMap::from([("frames_bad", 3)]),
         }
     }
+}
+
+/// A token of a watch.
+pub(crate) fn token(number: u8) -> Token {
+    format!("01{number:02x}02").parse().unwrap()
 }
 
 /// Of the members only one is gone: 8 answers, 9 is evicted.
@@ -321,6 +352,29 @@ impl Client {
             tokio::select! { answer = read => answer, () = write => unreachable!() }
         });
         answer.await.expect("an answer in time")
+    }
+
+    /// Sends a request line and headers, and reads until all these words came.
+    pub(crate) async fn stream(&self, head: &str, words: &[&str]) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{head}\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        let read = async {
+            loop {
+                let text = String::from_utf8_lossy(&received).into_owned();
+                if words.iter().all(|word| text.contains(word)) {
+                    return text;
+                }
+                let len = stream.read_buf(&mut received).await.unwrap();
+                assert!(len > 0, "closed after {text}");
+            }
+        };
+        let text = tokio::time::timeout(DEADLINE, read).await;
+        (
+            stream,
+            text.unwrap_or_else(|_| panic!("not all of {words:?} came")),
+        )
     }
 
     /// A request by HTTP/2: status and body.

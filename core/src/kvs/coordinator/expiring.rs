@@ -19,7 +19,7 @@ impl Coordination {
     pub(super) fn written(&self, written: Outcome) -> Outcome {
         match self.op {
             Op::Get { .. } => Outcome::Missing,
-            Op::Put { .. } | Op::List(_) => written,
+            Op::Put { .. } | Op::List(_) | Op::Watch(_) => written,
         }
     }
 

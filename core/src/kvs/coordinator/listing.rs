@@ -1,6 +1,6 @@
 //! Lists that this node coordinates: a majority says what it holds of the page.
 
-use super::{CoordinationId, Held, Kvs, Mode, Outcome, Question, State};
+use super::{CoordinationId, Held, Kvs, Mode, Op, Outcome, Question, State};
 use crate::id::NodeId;
 use crate::time::Now;
 
@@ -66,9 +66,15 @@ impl Kvs {
             None => held,
         };
         let page = held.page(&list);
-        let one = self.coordinations.active.remove(&id);
-        if let Some(origin) = one.and_then(|one| one.origin) {
-            self.conclude(origin, Outcome::Listed(page), now);
+        let Some(one) = self.coordinations.active.remove(&id) else {
+            return;
+        };
+        let outcome = match one.op {
+            Op::Watch(watch) => self.first_news(watch, page),
+            _ => Outcome::Listed(page),
+        };
+        if let Some(origin) = one.origin {
+            self.conclude(origin, outcome, now);
         }
     }
 }
