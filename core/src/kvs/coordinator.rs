@@ -425,14 +425,19 @@ impl Kvs {
             return;
         };
         match why {
-            VoteError::Newer(version) if one.is_expiring() && one.origin.is_some() => {
+            VoteError::Newer(version) | VoteError::Promised(version)
+                if one.is_expiring() && one.origin.is_some() =>
+            {
                 self.expire_again(id, version, now);
             }
+            // It is acknowledged: asked again until the promise is kept or ended,
+            // the voter takes it.
+            VoteError::Promised(_) if one.origin.is_none() => {}
             VoteError::Ahead { unix_ms } if one.is_expiring() => {
                 one.full.insert(from);
                 self.on_too_early(id, unix_ms, now);
             }
-            VoteError::Newer(version) => {
+            VoteError::Newer(version) | VoteError::Promised(version) => {
                 // The caller's node raises its clock past what the voter
                 // holds; unless the write was acknowledged, and lost to a
                 // later one only.

@@ -221,8 +221,10 @@ pub(crate) struct Prepare {
 pub(crate) enum VoteError {
     /// It knows another view.
     View(SlotView),
-    /// It holds, or has promised, a newer version.
+    /// It holds a newer version, or, asked for a promise, has made a newer one.
     Newer(Version),
+    /// It has promised to take nothing below this; that may come to nothing.
+    Promised(Version),
     /// It is sealed, not filled, or not sure yet that its view is the last.
     NotReady,
     /// The version is too far ahead of its wall clock, or the record has surely

@@ -35,6 +35,8 @@ pub(super) struct Pulling {
     pub(super) narrowing: VecDeque<Difference>,
     /// Branches still to be listed, and after which key.
     pub(super) differing: VecDeque<(Branch, Option<Key>)>,
+    /// Whether a promise kept an entry off: the pull is in vain.
+    pub(super) lacks: bool,
     /// Keys still to be fetched.
     pub(super) wanted: VecDeque<Key>,
     /// The number of the question that is open: the same when it is asked again.

@@ -21,7 +21,7 @@ use super::coordinator::Origin;
 use super::entry::Entry;
 use super::key::Key;
 use super::message::{Message, Op, Outcome, Prepare, Vote, VoteError};
-use super::request::{Condition, Copies, RequestError};
+use super::request::{Copies, RequestError};
 use super::version::Version;
 use super::view::View;
 use crate::event::Lane;
@@ -423,13 +423,18 @@ impl Kvs {
             return;
         };
         let is_put = matches!(running.task.op(), Some(Op::Put { .. }));
+        // A later promise outruns this ballot, as what is held does.
+        let why = match why {
+            VoteError::Promised(version) => VoteError::Newer(version),
+            why => why,
+        };
         if let VoteError::Newer(version) = why {
             self.clock.observe(version, now.unix_ms);
         }
         let is_final = match why {
             VoteError::Newer(_) | VoteError::Full | VoteError::Failed => true,
             VoteError::Ahead { .. } => running.is_expiring(),
-            VoteError::View(_) | VoteError::NotReady => false,
+            VoteError::View(_) | VoteError::NotReady | VoteError::Promised(_) => false,
         };
         if is_final && running.can_do_without(from, self.own) {
             return;
@@ -463,7 +468,7 @@ impl Kvs {
             VoteError::Newer(_) | VoteError::Full | VoteError::Failed => {
                 self.pause_register(&key, now);
             }
-            VoteError::NotReady => {}
+            VoteError::NotReady | VoteError::Promised(_) => {}
         }
     }
 
@@ -513,6 +518,13 @@ impl Kvs {
             return;
         };
         self.registers.by_vote.remove(&running.vote);
+        let wrote = match &running.phase {
+            Phase::Writing { wrote, .. } => wrote.clone(),
+            Phase::Pausing | Phase::Preparing { .. } => BTreeSet::new(),
+        };
+        if running.sent && wrote.len() < running.view.majority() {
+            self.level(&running.view.voters, &wrote, now);
+        }
         if let Phase::Preparing {
             ballot: Some(ballot),
             ..
@@ -577,14 +589,4 @@ fn found(entry: Entry) -> Outcome {
     entry
         .value
         .map_or(Outcome::Missing, |value| Outcome::Found { value, version })
-}
-
-impl Condition {
-    /// Whether it holds where this version is there, or none.
-    fn holds(self, current: Option<Version>) -> bool {
-        match self {
-            Self::Absent => current.is_none(),
-            Self::Version(version) => current == Some(version),
-        }
-    }
 }

@@ -43,6 +43,16 @@ pub enum Condition {
     Version(Version),
 }
 
+impl Condition {
+    /// Whether it holds where this version is there, or none.
+    pub(crate) fn holds(self, current: Option<Version>) -> bool {
+        match self {
+            Self::Absent => current.is_none(),
+            Self::Version(version) => current == Some(version),
+        }
+    }
+}
+
 impl Mode {
     /// Its name, as in `?mode=`.
     #[must_use]

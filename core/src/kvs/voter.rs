@@ -76,9 +76,12 @@ impl Kvs {
             let unix_ms = now.unix_ms;
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
-        let held = self.index.version(&key).max(self.promised(&key));
+        let (held, promised) = (self.index.version(&key), self.promised(&key));
         if held > entry.version {
             return self.refuse(from, id, VoteError::Newer(held));
+        }
+        if promised > entry.version {
+            return self.refuse(from, id, VoteError::Promised(promised));
         }
         self.keep(key, entry, Then::Vote { to: from, id, view }, now);
     }

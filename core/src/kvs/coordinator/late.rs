@@ -1,9 +1,11 @@
 //! Voters that do not answer in time.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::{CoordinationId, Kvs, Mode, Outcome, RequestError, State};
 use crate::event::Lane;
+use crate::id::NodeId;
 use crate::kvs::message::{Message, Pull};
 use crate::time::Now;
 
@@ -70,10 +72,26 @@ impl Kvs {
             }
             return;
         };
-        let lacks_too = one.is_expiring() && !one.voted.contains(&self.own);
-        for voter in &one.voters {
-            let behind = *voter != self.own && !one.voted.contains(voter) && !lacks_too;
-            if behind && self.peers.is_alive(voter) {
+        if !one.is_expiring() || one.voted.contains(&self.own) {
+            self.level(&one.voters, &one.voted, now);
+        }
+        let outcome = one.unwritten(RequestError::OutcomeUnknown);
+        if let Some(origin) = one.origin {
+            self.conclude(origin, outcome, now);
+        }
+    }
+
+    /// Some voters took a write, others perhaps not: those are behind, this node
+    /// perhaps, too.
+    pub(in crate::kvs) fn level(&mut self, voters: &[NodeId], wrote: &BTreeSet<NodeId>, now: Now) {
+        let own = self.own;
+        let own_lacks = voters.contains(&own) && !wrote.contains(&own);
+        for voter in voters.iter().filter(|voter| **voter != own) {
+            if own_lacks {
+                self.pulls.forget(voter);
+                self.pulls.review(now.mono);
+            }
+            if !wrote.contains(voter) && self.peers.is_alive(voter) {
                 // One that is behind already is asked with the next review.
                 if self.peers.has_caught_up(voter) {
                     self.send(*voter, Lane::Repair, Message::Pull(Pull::Please));
@@ -81,10 +99,6 @@ impl Kvs {
                 self.peers.set_behind(voter);
                 self.pulls.review(now.mono);
             }
-        }
-        let outcome = one.unwritten(RequestError::OutcomeUnknown);
-        if let Some(origin) = one.origin {
-            self.conclude(origin, outcome, now);
         }
     }
 }

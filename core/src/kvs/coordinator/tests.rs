@@ -3,6 +3,7 @@
 use super::*;
 use crate::kvs::fixture::{Said, at, drain, id, voter};
 use crate::kvs::key::SLOT_COUNT;
+use crate::kvs::version::Version;
 use crate::kvs::view::SlotView;
 use crate::kvs::{Key, Reply};
 use crate::store::{StoreError, Stored};
@@ -127,5 +128,22 @@ fn a_voter_that_cannot_read_does_not_vote() {
             why: VoteError::NotReady,
         };
         assert_eq!(said.messages, [(id(2), Message::Vote(refused))]);
+    }
+}
+
+#[test]
+fn a_promise_is_no_vote_for_what_was_acknowledged() {
+    for (refused, is_behind) in [
+        (VoteError::Newer(Version::ZERO), false),
+        (VoteError::Promised(Version::ZERO), true),
+    ] {
+        let mut kvs = voter();
+        let write = put(&mut kvs, Ok(Stored::Done)).write();
+        let replies = answer(&mut kvs, 2, write, true);
+        assert!(matches!(replies[..], [Reply::Written { .. }]));
+        assert_eq!(answer_with(&mut kvs, 3, write, Some(refused)), []);
+        assert!(kvs.peers.has_caught_up(&id(3)));
+        kvs.on_timeout(at(20_000));
+        assert_eq!(!kvs.peers.has_caught_up(&id(3)), is_behind);
     }
 }
