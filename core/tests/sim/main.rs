@@ -98,13 +98,13 @@ fn one_of_two_that_met_again_does_not_go_on_before_it_caught_up() {
 #[test]
 #[cfg(not(planted_bugs))]
 fn pages_hold_what_was_acknowledged() {
-    each_seed(SEEDS / 5, "lists", |seed| run(Scenario::lists(seed)));
+    each_seed(SEEDS / 10, "lists", |seed| run(Scenario::lists(seed)));
 }
 
 #[test]
 #[cfg(not(planted_bugs))]
 fn watchers_miss_no_newest_version() {
-    each_seed(SEEDS / 5, "watches", |seed| run(Scenario::watches(seed)));
+    each_seed(SEEDS / 10, "watches", |seed| run(Scenario::watches(seed)));
 }
 
 /// Members of the large ring, unless `ROUNDELAY_MEMBERS` says otherwise.
