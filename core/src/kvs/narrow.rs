@@ -121,9 +121,9 @@ mod tests {
     use crate::kvs::entry::{Entry, Meta};
     use crate::kvs::fixture::{at, id, voter_of};
     use crate::kvs::key::Key;
-    use crate::kvs::message::Pull;
+    use crate::kvs::message::{Prepare, Pull};
     use crate::kvs::storage::entry_write;
-    use crate::kvs::version::Clock;
+    use crate::kvs::version::{Clock, Version};
     use crate::store::{MemoryStore, StoreOp};
     use crate::wire;
 
@@ -266,5 +266,28 @@ mod tests {
         node.on_pull(id(2), Pull::Split(split), at(0));
         assert!(malformed(node));
         assert!(!node.pulls.active.contains_key(&pull));
+    }
+
+    #[test]
+    fn a_pull_that_a_promise_kept_something_off_is_in_vain() {
+        let mut two = Two::new();
+        let mut clock = Clock::new(&id(3));
+        let key = Key::new("a/0").unwrap();
+        two.put(1, &key, &entry(&mut clock, 1));
+        let (ballot, have) = (clock.tick(2), Version::ZERO);
+        let asked = Prepare {
+            id: 1,
+            view: 3,
+            key: key.clone(),
+            ballot: Some(ballot),
+            have,
+        };
+        two.nodes[0].on_prepare(id(2), asked, at(0));
+        two.pull();
+        assert!(!two.nodes[0].pulls.has_pulled(&id(2)));
+        two.nodes[0].on_release(id(2), &key, ballot);
+        two.pull();
+        assert!(two.nodes[0].pulls.has_pulled(&id(2)));
+        assert_eq!(two.nodes[0].index.count(), 1);
     }
 }
