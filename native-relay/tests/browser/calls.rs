@@ -1,9 +1,9 @@
-//! Conditional writes and lists from pages, which have one order with those of
-//! the command line.
+//! Conditional writes, lists, watches and records that expire, from pages: in one
+//! order with those of the command line.
 
 use std::process::Command;
 
-use crate::common::{alone, binary};
+use crate::common::{DEADLINE, alone, binary, wait_until};
 use crate::webdriver::{Browser, Kind};
 use crate::{Page, start_ring};
 
@@ -27,6 +27,11 @@ const RAISE: &str = "
     })();
     window.raised.catch(() => {});";
 
+/// Keeps what a watch of the bucket tells.
+const WATCH: &str = "
+    window.told = [];
+    window.stop = window.roundelay.peer.watch('calls/', (event) => window.told.push(event));";
+
 /// What a page does alone; returns what went otherwise.
 const ALONE: &str = "
     const { peer } = window.roundelay, wrong = [];
@@ -47,13 +52,14 @@ const ALONE: &str = "
     return wrong;";
 
 #[test]
-fn pages_and_the_command_line_raise_one_count_and_list_it() {
+fn pages_and_the_command_line_raise_one_count_list_it_and_watch_it() {
     let _alone = alone();
     let ring = start_ring();
     let chromium = Browser::start(Kind::Chromium, ring.dir.path());
     let firefox = Browser::start(Kind::Firefox, ring.dir.path());
     let first = Page::join("chromium", &chromium, &ring);
     let second = Page::join("firefox", &firefox, &ring);
+    second.run(WATCH, &[]);
     let raises = RAISES.to_string();
     for page in [&first, &second] {
         page.run(RAISE, &[&raises]);
@@ -95,4 +101,28 @@ fn pages_and_the_command_line_raise_one_count_and_list_it() {
     );
     assert_eq!(cas(version, "too late").0, Some(4));
     assert_eq!(second.get("calls/count"), "by hand");
+    second.wait_told("calls/count", newer[1].as_str().unwrap(), false);
+
+    let brief = "const { peer } = window.roundelay;
+        return (await peer.put('calls/brief', 'x', { ttl: 1 })).version;";
+    let written = first.run(brief, &[]);
+    second.wait_told("calls/brief", written.as_str().unwrap(), false);
+    let gone = "return await window.roundelay.peer.get('calls/brief') === undefined;";
+    wait_until("the record to expire", DEADLINE, || {
+        first.run(gone, &[]) == true
+    });
+    second.wait_told("calls/brief", "", true);
+    let told = second.run("window.stop(); return window.told[0].type;", &[]);
+    assert_eq!(told, "reset");
+}
+
+impl Page<'_> {
+    /// Waits until its watch has told a version of a key, any one if it is empty.
+    fn wait_told(&self, key: &str, version: &str, deleted: bool) {
+        let told = "return window.told.some((told) => told.type === 'change'
+            && told.key === args[0] && told.deleted === (args[2] === 'true')
+            && (!args[1] || told.version === args[1]));";
+        let args = [key, version, if deleted { "true" } else { "false" }];
+        wait_until(key, DEADLINE, || self.run(told, &args) == true);
+    }
 }
