@@ -442,7 +442,12 @@ impl Kvs {
                 // holds; unless the write was acknowledged, and lost to a
                 // later one only.
                 if let Some(origin) = one.origin.take() {
-                    self.coordinations.active.remove(&id);
+                    let ended = self.coordinations.active.remove(&id);
+                    // What is held is somebody else's care, who brings all others
+                    // level; a promise may come to nothing.
+                    if let (Some(one), VoteError::Promised(_)) = (ended, &why) {
+                        self.leave(&one, now);
+                    }
                     self.conclude(origin, Outcome::Newer(version), now);
                 } else {
                     self.on_voted(id, from, now);
@@ -518,7 +523,7 @@ impl Kvs {
     /// Ends a write that all voters answered, and too few took. It is surely not
     /// applied only if none was asked in vain, and all said that they are full.
     fn end_refused(&mut self, id: CoordinationId, now: Now) {
-        let Some(one) = self.coordinations.active.get_mut(&id) else {
+        let Some(one) = self.coordinations.active.get(&id) else {
             return;
         };
         let waits = one.voters.iter().any(|voter| {
@@ -537,9 +542,13 @@ impl Kvs {
             false => RequestError::OutcomeUnknown,
         };
         let outcome = one.unwritten(error);
-        if let Some(origin) = one.origin.take() {
-            self.coordinations.active.remove(&id);
-            self.conclude(origin, outcome, now);
+        if let Some(one) = self.coordinations.active.remove(&id) {
+            if !nowhere {
+                self.leave(&one, now);
+            }
+            if let Some(origin) = one.origin {
+                self.conclude(origin, outcome, now);
+            }
         }
     }
 }

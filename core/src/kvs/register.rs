@@ -57,6 +57,8 @@ struct Running {
     refused: BTreeSet<NodeId>,
     /// Whether the value of a write was sent to voters, ever.
     sent: bool,
+    /// Whether anything was: a value that was there, under a ballot of its own.
+    touched: bool,
     tries: u32,
     asked: u32,
     resend_at: Instant,
@@ -172,6 +174,7 @@ impl Kvs {
             phase: Phase::Pausing,
             refused: BTreeSet::new(),
             sent: false,
+            touched: false,
             tries: 0,
             asked: 0,
             resend_at: now.mono,
@@ -372,6 +375,7 @@ impl Kvs {
         if let Some(running) = self.registers.active.get_mut(key) {
             let wrote = BTreeSet::new();
             running.phase = Phase::Writing { entry, wrote };
+            running.touched = true;
             running.asked = 0;
             running.refused.clear();
             self.ask_register(key, now);
@@ -522,7 +526,7 @@ impl Kvs {
             Phase::Writing { wrote, .. } => wrote.clone(),
             Phase::Pausing | Phase::Preparing { .. } => BTreeSet::new(),
         };
-        if running.sent && wrote.len() < running.view.majority() {
+        if running.touched && wrote.len() < running.view.majority() {
             self.level(&running.view.voters, &wrote, now);
         }
         if let Phase::Preparing {
@@ -590,3 +594,6 @@ fn found(entry: Entry) -> Outcome {
         .value
         .map_or(Outcome::Missing, |value| Outcome::Found { value, version })
 }
+
+#[cfg(test)]
+mod tests;

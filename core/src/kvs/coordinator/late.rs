@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::{CoordinationId, Kvs, Mode, Outcome, RequestError, State};
+use super::{Coordination, CoordinationId, Kvs, Mode, Outcome, RequestError, State};
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::kvs::message::{Message, Pull};
@@ -72,12 +72,17 @@ impl Kvs {
             }
             return;
         };
-        if !one.is_expiring() || one.voted.contains(&self.own) {
-            self.level(&one.voters, &one.voted, now);
-        }
+        self.leave(&one, now);
         let outcome = one.unwritten(RequestError::OutcomeUnknown);
         if let Some(origin) = one.origin {
             self.conclude(origin, outcome, now);
+        }
+    }
+
+    /// A write ends that some voters may not have taken.
+    pub(super) fn leave(&mut self, one: &Coordination, now: Now) {
+        if !one.is_expiring() || one.voted.contains(&self.own) {
+            self.level(&one.voters, &one.voted, now);
         }
     }
 

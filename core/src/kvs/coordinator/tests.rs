@@ -58,6 +58,10 @@ fn only_what_nobody_took_was_surely_not_applied() {
         assert_eq!(answer(&mut kvs, 2, write, second), []);
         let replies = answer(&mut kvs, 3, write, third);
         assert_eq!(replies, [Reply::Failed(expected)], "{second} {third}");
+        for (fellow, wrote, others) in [(2, second, third), (3, third, second)] {
+            let level = kvs.peers.has_caught_up(&id(fellow));
+            assert_eq!(level, wrote || !others, "{second} {third}: {fellow}");
+        }
     }
 }
 
@@ -146,4 +150,12 @@ fn a_promise_is_no_vote_for_what_was_acknowledged() {
         kvs.on_timeout(at(20_000));
         assert_eq!(!kvs.peers.has_caught_up(&id(3)), is_behind);
     }
+}
+
+#[test]
+fn voters_are_behind_after_a_write_that_a_promise_ended() {
+    let mut kvs = voter();
+    let write = put(&mut kvs, Ok(Stored::Done)).write();
+    answer_with(&mut kvs, 2, write, Some(VoteError::Promised(Version::ZERO)));
+    assert!(!kvs.peers.has_caught_up(&id(2)));
 }
