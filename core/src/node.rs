@@ -128,33 +128,18 @@ impl Node {
 
     /// Reads a key. The answer is an [`Event::Reply`] with the id returned.
     pub fn get(&mut self, key: Key, mode: Mode, now: Now) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            self.kvs.get(request, key, mode, now);
-            self.pump(now);
-        }
-        request
+        self.ask(now, |kvs, request| kvs.get(request, key, mode, now))
     }
 
     /// Lists a page of a bucket. The answer is a [`Reply::Listed`].
     pub fn list(&mut self, list: List, now: Now) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            self.kvs.list(request, list, now);
-            self.pump(now);
-        }
-        request
+        self.ask(now, |kvs, request| kvs.list(request, list, now))
     }
 
     /// Asks for the next piece of a watch. The answer is a [`Reply::Watched`]: at
     /// once, as soon as there is something to tell, or, without, in some seconds.
     pub fn watch(&mut self, watch: Watch, now: Now) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            self.kvs.watch(request, watch, now);
-            self.pump(now);
-        }
-        request
+        self.ask(now, |kvs, request| kvs.watch(request, watch, now))
     }
 
     /// Writes a key, at most 1 MiB.
@@ -181,12 +166,7 @@ impl Node {
 
     /// Writes a key, or deletes it without a value, as the terms say.
     pub fn write(&mut self, key: Key, value: Option<Vec<u8>>, terms: Terms, now: Now) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            self.kvs.put(request, key, value, terms, now);
-            self.pump(now);
-        }
-        request
+        self.ask(now, |kvs, request| kvs.put(request, key, value, terms, now))
     }
 
     /// Gives a voter up for lost, so that its slots can do without it: an
@@ -194,29 +174,23 @@ impl Node {
     /// [`Reply::Evicted`] when it has no vote any more, or fails while the
     /// member still answers.
     pub fn evict(&mut self, id: NodeId, now: Now) -> RequestId {
-        let request = self.next_request();
-        if self.is_joined(request) {
-            let known = self.ring.members().get(&id).is_some();
-            self.kvs.evict(request, id, known, now);
-            self.pump(now);
-        }
-        request
+        let known = self.ring.members().get(&id).is_some();
+        self.ask(now, |kvs, request| kvs.evict(request, id, known, now))
     }
 
-    fn next_request(&mut self) -> RequestId {
+    /// Asks the store, or answers that there is no ring yet.
+    fn ask(&mut self, now: Now, ask: impl FnOnce(&mut Kvs, RequestId)) -> RequestId {
         self.request_count += 1;
-        RequestId(self.request_count)
-    }
-
-    /// Whether requests can be served; answers this one where they cannot.
-    fn is_joined(&mut self, request: RequestId) -> bool {
-        let joined = self.ring.id().is_some();
-        if !joined {
+        let request = RequestId(self.request_count);
+        if self.ring.id().is_some() {
+            ask(&mut self.kvs, request);
+            self.pump(now);
+        } else {
             let reply = Reply::Failed(RequestError::NotJoined);
             let event = Event::Reply { request, reply };
             self.outputs.push_back(Output::Event(event));
         }
-        joined
+        request
     }
 
     /// Begins to leave: passes this node's votes and entries on to others, if

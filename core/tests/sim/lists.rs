@@ -110,7 +110,7 @@ impl Lists {
 /// Whether a page holds what it has to.
 fn check(call: &Call, page: &Page, checker: &Checker) -> Result<(), String> {
     let keys = || page.keys.iter().map(|(key, _)| key);
-    let ordered = keys().zip(keys().skip(1)).all(|(key, next)| key < next);
+    let ordered = keys().is_sorted_by(|key, next| key < next);
     let asked = keys().chain(&page.next).all(|key| call.list.contains(key));
     let last = keys().next_back();
     let goes_on = page.next.is_none() || page.next.as_ref() >= last;

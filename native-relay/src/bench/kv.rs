@@ -51,9 +51,9 @@ pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> 
     let ring = Ring::start(3, args.disk.as_deref())?;
     let members = ring.members();
     let processes: Vec<u32> = members.iter().map(Member::process).collect();
-    let node = members.iter().map(|member| member.http.clone()).skip(1);
-    let node: Vec<String> = node.take(1).collect();
-    over_http(args, report, &task, &node, &processes)
+    // The first is the relay.
+    let node = members.get(1).map(|member| member.http.clone());
+    over_http(args, report, &task, node.as_slice(), &processes)
 }
 
 fn over_http(

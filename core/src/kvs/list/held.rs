@@ -50,10 +50,10 @@ impl Held {
 
     /// Whether it answers what was asked: peers say what they like.
     pub(crate) fn is_of(&self, list: &List) -> bool {
-        let keys = || self.entries.iter().map(|(key, _)| key);
+        let keys = self.entries.iter().map(|(key, _)| key);
         self.entries.len() <= PAGE_KEY_COUNT_MAX
-            && keys().all(|key| list.contains(key))
-            && keys().zip(keys().skip(1)).all(|(key, next)| key < next)
+            && keys.clone().all(|key| list.contains(key))
+            && keys.is_sorted_by(|key, next| key < next)
             && !(self.cut && self.entries.is_empty())
     }
 
