@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use roundelay_core::Event;
 use roundelay_core::kvs::{Key, List, Mode, Page, Reply, RequestId, Version};
 
 use crate::checker::Checker;
-use crate::scenario::advance;
+use crate::scenario::pass;
 use crate::workload::{BUCKETS, REGISTERS, Workload};
 use crate::world::{SECOND, World};
 
@@ -60,11 +59,7 @@ impl Workload {
         world.log(|| format!("p{index} {request:?} {list:?}"));
         let call = Call { list, mode, floors };
         self.lists.open.insert((index, request), call);
-        for (index, event) in world.drain(index) {
-            if let Event::Reply { request, reply } = event {
-                self.on_reply(world, checker, index, request, reply);
-            }
-        }
+        self.on_called(world, checker, index);
     }
 
     /// Checks an answer, and may turn the page. Returns whether it was one to a
@@ -155,10 +150,7 @@ pub fn read_back(
             workload.list(world, checker, index, list, Mode::Quorum);
         }
     }
-    advance(world, workload, checker, 8 * SECOND);
-    if let Some(failure) = checker.failure.take() {
-        return Err(failure);
-    }
+    pass(world, workload, checker, 8 * SECOND)?;
     let lists = &workload.lists;
     if lists.failed > failed || lists.open_count() > 0 {
         return Err(format!("{} lists failed at the end", lists.failed - failed));

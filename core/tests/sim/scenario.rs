@@ -208,10 +208,7 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
         workload.watch(&mut world, &mut checker);
         breaker.step(&mut world, &mut workload, &mut checker);
         let pause = world.random.between(MS, 40 * MS);
-        advance(&mut world, &mut workload, &mut checker, pause);
-        if let Some(failure) = checker.failure.take() {
-            return Err(failure);
-        }
+        pass(&mut world, &mut workload, &mut checker, pause)?;
     }
     settle(&mut world, &mut workload, &mut checker)?;
     read_back(&mut world, &mut workload, &mut checker)?;
@@ -268,6 +265,17 @@ pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker
     });
 }
 
+/// The same; says what a checker found.
+pub fn pass(
+    world: &mut World,
+    workload: &mut Workload,
+    checker: &mut Checker,
+    by: u64,
+) -> Result<(), String> {
+    advance(world, workload, checker, by);
+    checker.failure.take().map_or(Ok(()), Err)
+}
+
 /// The weather clears, and the ring becomes whole.
 pub fn settle(
     world: &mut World,
@@ -279,10 +287,7 @@ pub fn settle(
     let keys = checker.keys();
     let deadline = world.now + SETTLE;
     loop {
-        advance(world, workload, checker, 200 * MS);
-        if let Some(failure) = checker.failure.take() {
-            return Err(failure);
-        }
+        pass(world, workload, checker, 200 * MS)?;
         match checker.settled(world, &keys) {
             Ok(()) if workload.open_count() == 0 => return Ok(()),
             Ok(()) if world.now >= deadline => {
@@ -312,10 +317,7 @@ pub fn read_back(
             workload.call(world, checker, *index, key, Mode::Quorum, get);
         }
     }
-    advance(world, workload, checker, 8 * SECOND);
-    if let Some(failure) = checker.failure.take() {
-        return Err(failure);
-    }
+    pass(world, workload, checker, 8 * SECOND)?;
     if workload.failed > failed || workload.open_count() > 0 {
         show(world);
         return Err(format!(

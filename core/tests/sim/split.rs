@@ -6,7 +6,7 @@ use roundelay_core::status::{Class, MemberState};
 
 use crate::checker::Checker;
 use crate::fault::is_whole;
-use crate::scenario::{advance, read_back, settle};
+use crate::scenario::{pass, read_back, settle};
 use crate::workload::{Action, Workload};
 use crate::world::{MS, SECOND, Weather, World};
 
@@ -66,8 +66,7 @@ impl Run {
     }
 
     fn pass(&mut self, time: u64) -> Result<(), String> {
-        advance(&mut self.world, &mut self.workload, &mut self.checker, time);
-        self.checker.failure.take().map_or(Ok(()), Err)
+        pass(&mut self.world, &mut self.workload, &mut self.checker, time)
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&World) -> bool) -> Result<(), String> {

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use roundelay_core::Event;
 use roundelay_core::kvs::{Key, News, Reply, RequestId, Token, Version, Watch};
 
 use crate::checker::Checker;
-use crate::scenario::advance;
+use crate::scenario::pass;
 use crate::workload::Workload;
 use crate::world::{MS, SECOND, World};
 
@@ -84,11 +83,7 @@ impl Workload {
             let request = node.watch(watch, now);
             watcher.open = Some(request);
             world.log(|| format!("p{at} {request:?} watches {}", TARGETS[place % 5]));
-            for (index, event) in world.drain(at) {
-                if let Event::Reply { request, reply } = event {
-                    self.on_reply(world, checker, index, request, reply);
-                }
-            }
+            self.on_called(world, checker, at);
         }
     }
 
@@ -190,10 +185,7 @@ pub fn check(
     let deadline = world.now + 40 * SECOND;
     loop {
         workload.watch(world, checker);
-        advance(world, workload, checker, 100 * MS);
-        if let Some(failure) = checker.failure.take() {
-            return Err(failure);
-        }
+        pass(world, workload, checker, 100 * MS)?;
         let watchers = &workload.watchers;
         let mut all = watchers.all.iter();
         match all.try_for_each(|watcher| watcher.check(world, checker)) {

@@ -161,6 +161,12 @@ impl Workload {
             begun_at: world.now,
         };
         self.open.insert((index, request), call);
+        self.on_called(world, checker, index);
+    }
+
+    /// A node was asked: carries out what it said, and takes in what it answered
+    /// at once.
+    pub fn on_called(&mut self, world: &mut World, checker: &mut Checker, index: usize) {
         for (index, event) in world.drain(index) {
             if let roundelay_core::Event::Reply { request, reply } = event {
                 self.on_reply(world, checker, index, request, reply);
