@@ -28,6 +28,7 @@ pub(crate) use self::error::code_of;
 pub use self::guard::{Token, TokenError};
 pub(crate) use self::metrics::node_metrics;
 pub use self::serve::{CONNECTIONS_MAX, GRACE, serve_router};
+pub use self::watch::WATCHERS_MAX;
 
 use self::error::Counters;
 use self::guard::Guard;
@@ -81,7 +82,7 @@ fn router(handle: Handle, options: Options, (listen, stopped): (SocketAddr, Stop
         counters: Counters::default(),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_MAX)),
-        watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
+        watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
         stopped,
         guard: Guard::new(listen, options),
     };

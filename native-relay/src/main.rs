@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use roundelay::cli::{self, Command, Exit};
 use roundelay::config::{ConfigError, NodeConfig, RelayConfig};
 use roundelay::{RunError, bench, node, relay};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -59,6 +60,7 @@ fn node(config: NodeConfig) -> Exit {
 }
 
 fn run(serving: impl Future<Output = Result<(), RunError>>) -> Exit {
+    allow_many_files();
     let serving = async {
         // A file that may not grow is to refuse a write, not to end the process.
         let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
@@ -77,6 +79,16 @@ fn run(serving: impl Future<Output = Result<(), RunError>>) -> Exit {
             eprintln!("roundelay: {error}");
             Exit::Failed
         }
+    }
+}
+
+/// A connection is a file: shells allow 1,024 unless they are asked for as many as
+/// the system lets this user have.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
+        tracing::debug!(%error, "cannot have more files open");
     }
 }
 

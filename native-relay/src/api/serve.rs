@@ -11,8 +11,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Connections open at once; further ones wait in the system's queue.
-pub const CONNECTIONS_MAX: usize = 1024;
+use super::watch::WATCHERS_MAX;
+
+/// Connections open at once; further ones wait in the system's queue. Those of
+/// watchers stay, and leave as many to all others.
+pub const CONNECTIONS_MAX: usize = 2 * WATCHERS_MAX;
 
 /// Requests under way at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;

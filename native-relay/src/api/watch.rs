@@ -22,7 +22,7 @@ use super::{Api, State, path};
 use crate::handle::Handle;
 
 /// Clients that watch at once; beyond them `503 busy` is the answer.
-pub(super) const WATCHERS_MAX: usize = 1024;
+pub const WATCHERS_MAX: usize = 1024;
 
 /// How long a client may take nothing.
 const STALL: Duration = Duration::from_secs(30);

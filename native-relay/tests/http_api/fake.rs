@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use roundelay::api::{Options, serve};
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Long, since other tests may have the processors.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -41,6 +41,10 @@ pub(crate) struct Node {
     held: Held,
     watches: Vec<oneshot::Sender<Reply>>,
 }
+
+/// A client's HTTP/2 connection, and what came by one.
+type Sender = SendRequest<Full<Bytes>>;
+type Responses = JoinSet<hyper::Result<hyper::Response<Incoming>>>;
 
 /// The requests that wait for the test.
 type Held = watch::Sender<Vec<oneshot::Sender<Reply>>>;
@@ -399,9 +403,9 @@ impl Client {
 
     /// So many gets on one connection, under way as long as what this returns
     /// lives.
-    pub(crate) async fn http2_held(&self, path: &str, count: usize) -> impl Sized + use<> {
+    pub(crate) async fn http2_held(&self, path: &str, count: usize) -> (Sender, Responses) {
         let mut sender = self.http2_connection().await;
-        let mut held = tokio::task::JoinSet::new();
+        let mut held = JoinSet::new();
         for _ in 0..count {
             sender.ready().await.unwrap();
             let uri = format!("http://{}{path}", self.address);
@@ -411,7 +415,7 @@ impl Client {
         (sender, held)
     }
 
-    async fn http2_connection(&self) -> SendRequest<Full<Bytes>> {
+    async fn http2_connection(&self) -> Sender {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let connected = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = connected.unwrap();

@@ -1,6 +1,6 @@
 //! Watches as server-sent events.
 
-use roundelay::api::Options;
+use roundelay::api::{Options, WATCHERS_MAX};
 use tokio::io::AsyncReadExt;
 
 use crate::fake::{DEADLINE, Node, token};
@@ -65,4 +65,29 @@ async fn bad_watches_are_told_what_is_bad() {
         let found = (answer.status, answer.code());
         assert_eq!(found, (400, code.to_owned()), "{head}");
     }
+}
+
+#[tokio::test]
+async fn watchers_beyond_the_limit_are_told_so_and_leave_room_to_others() {
+    let client = Node::start(Options::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..WATCHERS_MAX / 128 {
+        let (connection, responses) = client.http2_held("/v1/watch/a/", 128).await;
+        held.push((connection, responses.join_all().await));
+    }
+    let statuses = held.iter().flat_map(|(_, responses)| responses);
+    assert!(statuses.flatten().all(|response| response.status() == 200));
+    let watch = async || {
+        let (_, text) = client
+            .stream("GET /v1/watch/a/ HTTP/1.1", &["\r\n\r\n"])
+            .await;
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(watch().await, "503");
+    let put = client.request("PUT /v1/kv/a/b HTTP/1.1", b"x").await;
+    assert_eq!(put.status, 204);
+    drop(held);
+    let watched = async { while watch().await != "200" {} };
+    let watched = tokio::time::timeout(DEADLINE, watched).await;
+    watched.expect("watchers that went away to leave their room to others");
 }
