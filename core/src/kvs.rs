@@ -12,6 +12,8 @@
 //! change: a new voter learns, the next view is chosen, the last is fetched
 //! pull:   one node brings itself up to another, by fingerprints of slots
 //! plan:   who should vote; handover: who holds what it need not
+//! list, watch: what a majority holds of a bucket, and what becomes of it
+//! register: linearizable calls; expiry: records that live for a while
 //! ```
 
 mod branch;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{FNV_BASIS, Index, fnv, sum};
+use super::entry::{self, Index, sum};
 use super::key::{Key, Slot};
 use super::version::Version;
 
@@ -175,10 +175,8 @@ fn place_of(places: &[(Branch, usize)], branch: Branch) -> Option<usize> {
         .map(|(_, place)| *place)
 }
 
-/// FNV-1a of 64 bits, mixed: of short keys its first bits are too much alike.
 fn hash(key: &Key) -> u32 {
-    let mut hash = fnv(FNV_BASIS, key.as_str().bytes());
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = entry::hash(key.as_str().bytes());
     u32::try_from(hash >> 32).unwrap_or_default()
 }
 

@@ -181,26 +181,23 @@ impl Index {
 }
 
 /// A number for one key at one version, of which a slot's fingerprint is the
-/// sum (FNV-1a, 64 bits, with the finish of MurmurHash3). Equal slots have equal
-/// sums.
+/// sum. Equal slots have equal sums.
 pub(super) fn sum(key: &Key, version: Version) -> u64 {
     let version = version.parts().into_iter().flat_map(u64::to_be_bytes);
-    let hash = fnv(fnv(FNV_BASIS, key.as_str().bytes()), version);
-    // Of two versions that differ in their last bit alone the hashes would differ
-    // by the same number up or down, and two such keys cancel each other.
+    hash(key.as_str().bytes().chain(version))
+}
+
+/// FNV-1a of 64 bits, mixed to its first and last bit (the finish of
+/// MurmurHash3). Of two versions that differ in their last bit alone the hashes
+/// would differ by the same number up or down, and two such keys cancel each
+/// other; and of short keys the first bits would be too much alike.
+pub(super) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
-}
-
-/// Where FNV-1a begins.
-pub(super) const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a of 64 bits, from where it was left.
-pub(super) fn fnv(from: u64, bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(from, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
