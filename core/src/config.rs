@@ -3,12 +3,16 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use crate::identity::{Network, check_name};
 use crate::status::Class;
 
 /// The most relays a node is configured with.
 pub const RELAY_COUNT_MAX: usize = 16;
+
+/// For how long a deleted key is remembered at least: seven days.
+pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A node's configuration.
 #[derive(Clone, Debug)]
@@ -27,6 +31,11 @@ pub struct Config {
     pub entry: RingEntry,
     /// Direct links held at once; zero where the driver has none.
     pub direct_budget: usize,
+    /// For how long a deleted key is remembered at least, after which every member
+    /// that votes on it has to agree that it is forgotten: [`TOMBSTONE_GRACE`],
+    /// unless there is a reason. What a member took in mode `one` alone, and kept
+    /// to itself for longer, may be lost.
+    pub tombstone_grace: Duration,
 }
 
 /// How a node comes into a ring at its start.

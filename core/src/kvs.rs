@@ -14,6 +14,7 @@
 //! plan:   who should vote; handover: who holds what it need not
 //! list, watch: what a majority holds of a bucket, and what becomes of it
 //! register: linearizable calls; expiry: records that live for a while
+//! horizon: up to which time tombstones were collected
 //! ```
 
 mod branch;
@@ -26,6 +27,7 @@ mod expiry;
 #[cfg(test)]
 mod fixture;
 mod handover;
+mod horizon;
 mod key;
 mod list;
 mod message;
@@ -51,6 +53,7 @@ mod watch;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use self::change::Changes;
 use self::client::Clients;
@@ -60,6 +63,7 @@ use self::evict::Evictions;
 use self::expiry::Sweeper;
 pub use self::expiry::{TTL_SECONDS_MAX, Ttl, TtlError};
 use self::handover::HandOvers;
+use self::horizon::Horizons;
 pub use self::key::{KEY_LEN_MAX, Key, KeyError, SLOT_COUNT, Slot, VALUE_LEN_MAX};
 pub use self::list::{List, ListError, PAGE_BYTES_MAX, PAGE_KEY_COUNT_MAX, Page};
 pub(crate) use self::message::Message;
@@ -75,7 +79,7 @@ use self::retire::Retirements;
 use self::slots::SlotMap;
 use self::source::Fetches;
 use self::storage::Pending;
-pub(crate) use self::storage::{VIEWS_KEY, entries_range};
+pub(crate) use self::storage::{HORIZONS_KEY, VIEWS_KEY, entries_range};
 use self::version::Clock;
 pub use self::version::{CLOCK_AHEAD_MS_MAX, ParseVersionError, Version};
 use self::view::Views;
@@ -129,6 +133,7 @@ pub(crate) struct Kvs {
     hand_overs: HandOvers,
     evictions: Evictions,
     retirements: Retirements,
+    horizons: Horizons,
     sweeper: Sweeper,
     pending: BTreeMap<u64, Pending>,
     /// Ids of store orders and of messages: never used twice by one epoch.
@@ -141,7 +146,7 @@ pub(crate) struct Kvs {
 }
 
 impl Kvs {
-    pub(crate) fn new(own: NodeId, class: Class, mut rng: Rng) -> Self {
+    pub(crate) fn new(own: NodeId, class: Class, grace: Duration, mut rng: Rng) -> Self {
         // From the upper half, so that ids of two starts rarely meet.
         let next_id = rng.next_u64() >> 1;
         Self {
@@ -164,6 +169,7 @@ impl Kvs {
             hand_overs: HandOvers::default(),
             evictions: Evictions::default(),
             retirements: Retirements::default(),
+            horizons: Horizons::new(grace),
             sweeper: Sweeper::default(),
             pending: BTreeMap::new(),
             next_id,
@@ -227,6 +233,7 @@ impl Kvs {
             self.pulls.on_gone(peer);
             self.copy_counts.on_gone(peer);
             self.retirements.on_gone(peer);
+            self.horizons.forget(|known| known == peer);
             self.requeue_requests(peer, now);
         }
         if !news.is_empty() {
@@ -244,7 +251,7 @@ impl Kvs {
     }
 
     /// Takes note of how long a peer may take to answer.
-    pub(crate) fn set_timeout(&mut self, peer: &NodeId, timeout: core::time::Duration) {
+    pub(crate) fn set_timeout(&mut self, peer: &NodeId, timeout: Duration) {
         self.peers.set_timeout(peer, timeout);
     }
 
@@ -264,6 +271,7 @@ impl Kvs {
         self.on_hand_over_timeout(now);
         self.on_evict_timeout(now);
         self.on_retire_timeout(now);
+        self.on_horizon_timeout(now);
         self.on_sweep_timeout(now);
         self.on_watch_timeout(now);
         self.settle(now);
@@ -281,6 +289,7 @@ impl Kvs {
             self.hand_overs.poll_timeout(),
             self.evictions.poll_timeout(),
             self.retirements.poll_timeout(),
+            self.horizons.poll_timeout(),
             self.sweeper.poll_timeout(),
             self.feed.poll_timeout(),
         ]
@@ -371,6 +380,7 @@ impl Kvs {
             Message::Pull(pull) => self.on_pull(from, pull, now),
             Message::Mirror(message) => self.on_mirror(from, message, now),
             Message::HandOver(message) => self.on_hand_over(from, message, now),
+            Message::Horizon(message) => self.on_horizon(from, message, now),
         }
     }
 

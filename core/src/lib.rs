@@ -22,6 +22,7 @@
 //!
 //! ```
 //! use roundelay_core::{Config, Identity, Instant, Network, Node, Now, Output, RingEntry};
+//! use roundelay_core::TOMBSTONE_GRACE;
 //! use roundelay_core::kvs::{Key, Mode};
 //! use roundelay_core::status::Class;
 //!
@@ -34,6 +35,7 @@
 //!     relays: vec![],
 //!     entry: RingEntry::Begin,
 //!     direct_budget: 0,
+//!     tombstone_grace: TOMBSTONE_GRACE,
 //! };
 //! let mut node = Node::new(Identity::from_seed(&[7; 32]), config, [9; 32], now)?;
 //! loop {
@@ -83,7 +85,7 @@ mod trouble;
 pub mod wire;
 
 pub use attach::Refusal;
-pub use config::{Config, ConfigError, RELAY_COUNT_MAX, RingEntry};
+pub use config::{Config, ConfigError, RELAY_COUNT_MAX, RingEntry, TOMBSTONE_GRACE};
 pub use event::{Description, DescriptionKind, Dial, Event, Input, Lane, LinkId, Output, Role};
 pub use id::{NodeId, ParseIdError, RingId};
 pub use identity::{

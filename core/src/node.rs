@@ -100,7 +100,7 @@ impl Node {
         Ok(Self {
             links: Links::new(me, &config.relays, config.direct_budget, now.mono),
             ring: Ring::new(record, config.network.clone(), None, rng.fork(), now.mono),
-            kvs: Kvs::new(id, config.class, rng.fork()),
+            kvs: Kvs::new(id, config.class, config.tombstone_grace, rng.fork()),
             config,
             start: Some(start),
             returns: BTreeMap::new(),

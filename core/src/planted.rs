@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 15] = [
+pub const BUGS: [&str; 16] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -20,6 +20,7 @@ pub const BUGS: [&str; 15] = [
     "list_from_one",
     "expires_by_local_clock",
     "watch_goes_on",
+    "tombstone_early",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use roundelay_core::status::Class;
-use roundelay_core::{Config, Identity, Network, Node, NodeId, Record, RingEntry};
+use roundelay_core::{Config, Identity, Network, Node, NodeId, Record, RingEntry, TOMBSTONE_GRACE};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -68,6 +68,7 @@ impl Member {
             relays: settings.relays,
             entry: settings.entry,
             direct_budget: DIRECT_BUDGET,
+            tombstone_grace: TOMBSTONE_GRACE,
         };
         let identity = Identity::from_seed(&seed);
         let node = Node::new(identity, config, identity::random()?, clock.moment().now)?;

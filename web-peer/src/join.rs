@@ -1,7 +1,7 @@
 //! From options to a member of a ring.
 
 use roundelay_core::status::Class;
-use roundelay_core::{Config, Identity, Network, Node, RingEntry};
+use roundelay_core::{Config, Identity, Network, Node, RingEntry, TOMBSTONE_GRACE};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
@@ -80,6 +80,7 @@ fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Nod
         } else {
             0
         },
+        tombstone_grace: TOMBSTONE_GRACE,
     };
     Node::new(identity, config, clock::random_seed()?, now).map_err(|error| bad(&error))
 }

@@ -193,6 +193,7 @@ impl Member {
                 RingEntry::Join
             },
             direct_budget: 0,
+            tombstone_grace: roundelay_core::TOMBSTONE_GRACE,
         };
         let seed = [u8::try_from(index).unwrap() + 1; 32];
         Self {

@@ -373,6 +373,8 @@ impl Kvs {
                 self.pulls.forget(&peer);
             }
         }
+        let co_voters = self.views.co_voters();
+        self.horizons.forget(|known| !co_voters.contains(known));
         if self.retirements.is_own() {
             self.hurry_hand_over(now.mono);
         } else {

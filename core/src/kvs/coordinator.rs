@@ -77,6 +77,9 @@ struct Coordination {
     perhaps: bool,
     /// How many votes it takes.
     need: usize,
+    /// Whether this node keeps it only when that is the last copy that is needed:
+    /// of what the others refuse for their clocks nothing is left here.
+    keeps_last: bool,
     state: State,
     /// How often the voters were asked, and who has not answered.
     rounds: u32,
@@ -229,6 +232,7 @@ impl Kvs {
             full: BTreeSet::new(),
             perhaps,
             need,
+            keeps_last: false,
             state,
             rounds: 0,
             asked: Asked::default(),
@@ -245,6 +249,13 @@ impl Kvs {
         };
         let key = one.op.key().clone();
         match &one.state {
+            State::Write(entry) if !self.clock.is_trusted(entry.version, now.mono) => {
+                if let Some(one) = self.coordinations.active.get_mut(&id) {
+                    one.keeps_last = true;
+                }
+                self.ask_voters(id, now);
+                self.keep_last(id, now);
+            }
             State::Write(entry) => {
                 let entry = entry.clone();
                 self.ask_voters(id, now);
@@ -327,6 +338,9 @@ impl Kvs {
             if let Some(answer) = one.asked.take(&from, now.mono) {
                 self.peers.on_answered(Question::WriteVote, from, answer);
             }
+            if let State::Write(entry) = &one.state {
+                self.clock.trust(entry.version, now.mono);
+            }
             self.on_voted(id, from, now);
         }
     }
@@ -380,6 +394,7 @@ impl Kvs {
             slot,
             view: view.number,
             need: view.majority(),
+            keeps_last: false,
             voters: view.voters,
             voted,
             full: BTreeSet::new(),
@@ -465,7 +480,9 @@ impl Kvs {
             VoteError::NotReady => {}
             VoteError::Ahead { unix_ms } => {
                 if let Some(origin) = one.origin.take() {
-                    self.coordinations.active.remove(&id);
+                    if let Some(one) = self.coordinations.active.remove(&id) {
+                        self.leave(&one, now);
+                    }
                     self.conclude(origin, Outcome::Ahead { unix_ms }, now);
                 }
             }
@@ -528,7 +545,8 @@ impl Kvs {
         };
         let waits = one.voters.iter().any(|voter| {
             let answered = one.voted.contains(voter) || one.full.contains(voter);
-            !answered && (*voter == self.own || self.peers.is_alive(voter))
+            let is_own = *voter == self.own && one.is_kept_here(voter);
+            !answered && (is_own || self.peers.is_alive(voter))
         });
         if waits || one.full.is_empty() || one.voted.len() >= one.need {
             return;

@@ -63,6 +63,8 @@ pub(crate) struct Index {
 struct Part {
     entries: BTreeMap<Key, Meta>,
     sum: u64,
+    /// Tombstones among them.
+    deleted: u64,
 }
 
 impl Index {
@@ -84,6 +86,7 @@ impl Index {
         };
         if let Some(old) = old {
             part.sum = part.sum.wrapping_sub(sum(key, old.version));
+            part.deleted -= u64::from(old.deleted);
             self.count -= 1;
             self.bytes -= old.bytes;
             if let Some(expiry) = old.expires {
@@ -92,6 +95,7 @@ impl Index {
         }
         if let Some(new) = meta {
             part.sum = part.sum.wrapping_add(sum(key, new.version));
+            part.deleted += u64::from(new.deleted);
             self.count += 1;
             self.bytes += new.bytes;
             if let Some(expiry) = new.expires {
@@ -108,6 +112,29 @@ impl Index {
     pub(crate) fn sums(&self, slots: &SlotSet) -> BTreeMap<u16, u64> {
         let held = self.slots.iter().filter(|(slot, _)| slots.contains(**slot));
         held.map(|(slot, part)| (slot.number(), part.sum)).collect()
+    }
+
+    /// The fingerprint of what a slot holds up to a time.
+    pub(crate) fn sum_to(&self, slot: Slot, unix_ms: u64) -> u64 {
+        let held = self.list(slot, None);
+        let old = held.filter(|(_, version)| version.unix_ms() <= unix_ms);
+        old.fold(0, |all, (key, version)| all.wrapping_add(sum(key, version)))
+    }
+
+    /// The slots that hold tombstones.
+    pub(crate) fn tombstones(&self) -> impl Iterator<Item = Slot> + '_ {
+        let slots = self.slots.iter().filter(|(_, part)| part.deleted > 0);
+        slots.map(|(slot, _)| *slot)
+    }
+
+    /// The tombstones of a slot that may go when its horizon is raised to a time,
+    /// and from which time each may.
+    pub(crate) fn collectable(&self, slot: Slot, at: u64) -> Vec<(u64, Key)> {
+        let part = self.slots.get(&slot).into_iter();
+        let metas = part.flat_map(|part| &part.entries);
+        let due = metas.filter_map(|(key, meta)| Some((meta.collected_at()?, key)));
+        let due = due.filter(|(from, _)| *from <= at);
+        due.map(|(from, key)| (from, key.clone())).collect()
     }
 
     /// Keys and versions of a slot in order, after a key.

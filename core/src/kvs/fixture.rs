@@ -6,8 +6,10 @@ use core::time::Duration;
 use super::key::SLOT_COUNT;
 use super::message::{Message, Vote};
 use super::peers::Living;
+use super::version::Version;
 use super::view::{SlotView, View};
 use super::{Kvs, KvsAction, Reply};
+use crate::config::TOMBSTONE_GRACE;
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity};
 use crate::rng::Rng;
@@ -34,7 +36,12 @@ pub(super) fn voter() -> Kvs {
 
 /// The same, or the second or third of them.
 pub(super) fn voter_of(own: u8) -> Kvs {
-    let mut kvs = Kvs::new(id(own), Class::Durable, Rng::from_seed([5; 32]));
+    let mut kvs = Kvs::new(
+        id(own),
+        Class::Durable,
+        TOMBSTONE_GRACE,
+        Rng::from_seed([5; 32]),
+    );
     let voters: Vec<NodeId> = [id(1), id(2), id(3)].into();
     let view = View {
         number: 3,
@@ -57,6 +64,8 @@ pub(super) fn voter_of(own: u8) -> Kvs {
         kvs.peers.set_comparing(&fellow);
         kvs.peers.set_caught_up(&fellow);
     }
+    // They took what came before.
+    kvs.clock.trust(Version::end_of(60 * 60 * 1000), at(0).mono);
     drain(&mut kvs, at(0), Ok(Stored::Done));
     kvs
 }

@@ -216,6 +216,9 @@ impl Kvs {
             };
             if held.is_empty() {
                 self.hand_overs.dropping.pop_front();
+                if !self.holds(slot) && self.horizons.clear(slot) {
+                    self.save_horizons(Vec::new(), Pending::Rest);
+                }
                 continue;
             }
             let writes: Vec<Write> = held.iter().map(entry_removal).collect();

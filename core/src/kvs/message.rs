@@ -9,9 +9,11 @@ use crate::kvs::branch::Branch;
 use crate::kvs::entry::Entry;
 use crate::kvs::expiry::{Expiry, Ttl};
 use crate::kvs::handover::HandOver;
+use crate::kvs::horizon::{Collected, HorizonMessage};
 use crate::kvs::key::Key;
 use crate::kvs::list::{List, ListVote, Page};
 use crate::kvs::mirror::MirrorMessage;
+use crate::kvs::pull::Weed;
 use crate::kvs::request::{Condition, Copies, Mode, RequestError};
 use crate::kvs::slots::SlotSet;
 use crate::kvs::version::Version;
@@ -36,6 +38,8 @@ pub(crate) enum Message {
     Mirror(MirrorMessage),
     /// One who has no part in a slot any more gives its entries away.
     HandOver(HandOver),
+    /// Up to which time tombstones are collected.
+    Horizon(HorizonMessage),
 }
 
 impl Message {
@@ -49,6 +53,7 @@ impl Message {
             Self::Pull(_) => "sent_kv_pull",
             Self::Mirror(_) => "sent_kv_mirror",
             Self::HandOver(_) => "sent_kv_hand_over",
+            Self::Horizon(_) => "sent_kv_horizon",
         }
     }
 }
@@ -306,11 +311,13 @@ pub(crate) enum Pull {
         sums: Vec<(u16, u64)>,
     },
     /// The slots whose fingerprints differ, how many entries the source has in
-    /// each, and whether it votes in no view before the one asked about.
+    /// each, whether it votes in no view before the one asked about, and what it
+    /// has collected.
     Differ {
         id: u64,
         slots: Vec<(u16, u32)>,
         sealed: bool,
+        collected: Vec<Collected>,
     },
     /// Where in these branches is a difference?
     Split(Split),
@@ -342,6 +349,8 @@ pub(crate) enum Pull {
         question: u32,
         entries: Vec<(Key, Entry)>,
     },
+    /// Do both hold the same, behind the source's horizon?
+    Weed(Weed),
     /// The puller now holds all that the source held.
     Caught { slots: SlotSet },
     /// The receiver lacks something that the sender has.

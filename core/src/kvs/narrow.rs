@@ -249,6 +249,7 @@ mod tests {
             id: pull,
             slots: [(slot, 100)].into(),
             sealed: true,
+            collected: Vec::new(),
         };
         node.on_pull(id(2), differ, at(0));
         let question = node.pulls.active[&pull].question;

@@ -229,6 +229,7 @@ mod tests {
     use alloc::collections::BTreeMap;
 
     use super::*;
+    use crate::config::TOMBSTONE_GRACE;
     use crate::identity::{Facts, Identity};
     use crate::kvs::key::SLOT_COUNT;
     use crate::kvs::peers::Living;
@@ -244,7 +245,12 @@ mod tests {
             name: alloc::string::String::new(),
         };
         let id = |seed: u8| Identity::from_seed(&[seed; 32]).id();
-        let mut kvs = Kvs::new(id(0), Class::Durable, Rng::from_seed([5; 32]));
+        let mut kvs = Kvs::new(
+            id(0),
+            Class::Durable,
+            TOMBSTONE_GRACE,
+            Rng::from_seed([5; 32]),
+        );
         let alive: BTreeMap<NodeId, Living> =
             (1..20).map(|seed| (id(seed), Living::of(&facts))).collect();
         let now = Now {

@@ -110,6 +110,9 @@ impl Kvs {
             let unix_ms = now.unix_ms;
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
+        if let Some(fence) = self.fence(key, ballot) {
+            return self.refuse(from, id, VoteError::Newer(fence));
+        }
         let newest = self.index.version(key).max(self.promised(key));
         #[cfg(planted_bugs)]
         let newest = if crate::planted::is("stale_ballot") {

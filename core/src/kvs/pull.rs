@@ -5,18 +5,22 @@
 //! so that a source is never flooded. Filling a new voter, catching up after
 //! an absence, learning ahead of a change and mirroring are all pulls.
 
+mod weed;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub(crate) use self::weed::Weed;
 use super::Kvs;
 use super::branch::Branch;
 use super::entry::{Entry, Meta};
 use super::expiry::Expiry;
+use super::horizon::{Collected, Horizon};
 use super::key::{Key, Slot};
 use super::message::{Message, Pull, Split, ViewMessage};
 use super::pulling::{Pulling, Purpose, REVIEW, Step};
-use super::slots::SlotSet;
+use super::slots::{SlotMap, SlotSet};
 use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
 use super::view::SlotState;
@@ -143,6 +147,8 @@ impl Kvs {
                 purpose,
                 step: Step::Comparing,
                 lacks: false,
+                collected: SlotMap::new(Horizon::default()),
+                is_levelled: false,
                 narrowing: VecDeque::new(),
                 differing: VecDeque::new(),
                 wanted: VecDeque::new(),
@@ -197,6 +203,11 @@ impl Kvs {
                     .cloned()
                     .collect(),
             },
+            Step::Levelling { slots } => Pull::Weed(Weed::Sums {
+                id,
+                question,
+                slots: slots.clone(),
+            }),
             Step::Keeping | Step::Ending => return,
         };
         self.send(source, Lane::Repair, Message::Pull(message));
@@ -209,6 +220,10 @@ impl Kvs {
         };
         pulling.tries = 0;
         let next = step.or_else(|| pulling.next_step());
+        let next = next.or_else(|| self.levelling(id));
+        let Some(pulling) = self.pulls.active.get_mut(&id) else {
+            return;
+        };
         match next {
             Some(step) => {
                 pulling.step = step;
@@ -237,7 +252,12 @@ impl Kvs {
                 after,
             } => self.on_list(from, (id, question), &branches, after.as_ref()),
             Pull::Fetch { id, question, keys } => self.on_fetch(from, (id, question), &keys),
-            Pull::Differ { id, slots, sealed } => self.on_differ(from, id, slots, sealed, now),
+            Pull::Differ {
+                id,
+                slots,
+                sealed,
+                collected,
+            } => self.on_differ(from, id, (slots, sealed), &collected, now),
             Pull::Listing {
                 id,
                 question,
@@ -249,6 +269,7 @@ impl Kvs {
                 question,
                 entries,
             } => self.on_entries(from, (id, question), entries, now),
+            Pull::Weed(message) => self.on_weed(from, message, now),
             Pull::Caught { slots } => {
                 if slots == self.views.shared_with(&from) {
                     self.peers.set_caught_up(&from);
@@ -262,7 +283,14 @@ impl Kvs {
         }
     }
 
-    fn on_differ(&mut self, from: NodeId, id: u64, slots: Vec<(u16, u32)>, sealed: bool, now: Now) {
+    fn on_differ(
+        &mut self,
+        from: NodeId,
+        id: u64,
+        (slots, sealed): (Vec<(u16, u32)>, bool),
+        collected: &[Collected],
+        now: Now,
+    ) {
         let Some(pulling) = self.pulls.own(from, id, &Step::Comparing) else {
             return;
         };
@@ -271,6 +299,7 @@ impl Kvs {
             self.pulls.active.remove(&id);
             return self.exchange_views(from);
         }
+        self.note_collected(id, collected);
         self.sort_slots(id, slots);
         self.go_on(id, None, now);
     }
@@ -283,19 +312,27 @@ impl Kvs {
         done: u16,
         now: Now,
     ) {
-        let active = self.pulls.active.get_mut(&id);
+        let active = self.pulls.active.get(&id);
         let Some(pulling) = active.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
         };
         let Step::Listing { branches, after } = pulling.step.clone() else {
             return;
         };
+        let asked = (branches.as_slice(), after.as_ref());
+        let weeds = self.weeds(pulling, asked, &entries, usize::from(done));
         let last = entries.last().map(|(key, _)| key.clone());
-        let index = &self.index;
         let newer = entries.into_iter().filter(|(key, version)| {
-            *version > index.version(key) && branches.iter().any(|branch| branch.holds(key))
+            *version > self.index.version(key)
+                && branches.iter().any(|branch| branch.holds(key))
+                && !self.is_dead(pulling, key, *version)
         });
-        pulling.wanted.extend(newer.map(|(key, _)| key));
+        // Of a marked tombstone that goes, something older is wanted after all.
+        let newer: Vec<Key> = newer.map(|(key, _)| key).collect();
+        let Some(pulling) = self.pulls.active.get_mut(&id) else {
+            return;
+        };
+        pulling.wanted.extend(newer);
         // What is wanted of this page is fetched before the next is listed: no
         // more than a page is ever remembered.
         let rest = branches.get(usize::from(done)..).unwrap_or_default();
@@ -311,7 +348,12 @@ impl Kvs {
             }
             pulling.differing.push_front((*first, within));
         }
-        self.go_on(id, None, now);
+        if weeds.is_empty() {
+            return self.go_on(id, None, now);
+        }
+        pulling.step = Step::Keeping;
+        pulling.resend_at = now.mono + STORAGE;
+        self.weed(id, weeds);
     }
 
     fn on_entries(
@@ -323,6 +365,11 @@ impl Kvs {
     ) {
         let admitted = |(key, entry): &(Key, Entry)| self.admits(key, entry.version);
         let admitted: Vec<bool> = entries.iter().map(admitted).collect();
+        let active = self.pulls.active.get(&id);
+        let dead = |(key, entry): &(Key, Entry)| {
+            active.is_none_or(|pulling| self.is_dead(pulling, key, entry.version))
+        };
+        let dead: Vec<bool> = entries.iter().map(dead).collect();
         let asked = self.pulls.own(from, id, &Step::Fetching);
         let Some(pulling) = asked.filter(|pulling| pulling.is_asked(&from, question)) else {
             return;
@@ -334,8 +381,11 @@ impl Kvs {
         let mut writes: Vec<Write> = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
         let mut expires: Vec<Expiry> = Vec::new();
-        for ((key, entry), admitted) in entries.into_iter().zip(admitted) {
+        for (((key, entry), admitted), dead) in entries.into_iter().zip(admitted).zip(dead) {
             pulling.wanted.retain(|wanted| *wanted != key);
+            if dead {
+                continue;
+            }
             let believed = self.clock.observe(entry.version, now.unix_ms);
             let newer = entry.version > self.index.version(&key);
             pulling.lacks |= newer && !admitted;
@@ -379,7 +429,7 @@ impl Kvs {
 
     /// Nothing is missing; but some of it may be on its way to the disk, as a
     /// vote: all that was ordered so far is awaited before anything is said.
-    fn await_orders(&mut self, id: u64, now: Now) {
+    pub(super) fn await_orders(&mut self, id: u64, now: Now) {
         if let Some(pulling) = self.pulls.active.get_mut(&id) {
             pulling.step = Step::Ending;
             pulling.resend_at = now.mono + STORAGE;

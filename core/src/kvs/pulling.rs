@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::branch::{Branch, Difference};
+use super::horizon::Horizon;
 use super::key::Key;
-use super::slots::SlotSet;
+use super::slots::{SlotMap, SlotSet};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -35,8 +36,13 @@ pub(super) struct Pulling {
     pub(super) narrowing: VecDeque<Difference>,
     /// Branches still to be listed, and after which key.
     pub(super) differing: VecDeque<(Branch, Option<Key>)>,
-    /// Whether a promise kept an entry off: the pull is in vain.
+    /// Whether something was kept off, by a promise or while it was on its way to
+    /// storage: the pull is in vain.
     pub(super) lacks: bool,
+    /// What the source has collected.
+    pub(super) collected: SlotMap<Horizon>,
+    /// Whether it was asked whether both hold the same behind its horizon.
+    pub(super) is_levelled: bool,
     /// Keys still to be fetched.
     pub(super) wanted: VecDeque<Key>,
     /// The number of the question that is open: the same when it is asked again.
@@ -70,6 +76,10 @@ pub(super) enum Step {
     },
     Fetching,
     Keeping,
+    /// Slots, up to which time, and the sums of what is held of them.
+    Levelling {
+        slots: Vec<(u16, u64, u64)>,
+    },
     Ending,
 }
 

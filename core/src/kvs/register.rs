@@ -12,10 +12,14 @@
 //! carries one value. Requests for one key take turns, so that coordinators
 //! outrun one another only while two of them believe to be the first voter.
 
+mod running;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub(super) use self::running::Registers;
+use self::running::{Phase, Running, Task, is_early};
 use super::Kvs;
 use super::coordinator::Origin;
 use super::entry::Entry;
@@ -26,7 +30,7 @@ use super::version::Version;
 use super::view::View;
 use crate::event::Lane;
 use crate::id::NodeId;
-use crate::time::{Instant, Now};
+use crate::time::Now;
 
 /// How long a coordinator tries, from when a request's turn has come.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -39,111 +43,6 @@ const PAUSE: Duration = Duration::from_millis(4);
 const TRIES_WITHOUT_BALLOT: u32 = 3;
 /// Requests that wait for their turn at one key; a further one is refused.
 const QUEUE_LEN_MAX: usize = 1024;
-
-/// The keys with a linearizable request under way.
-#[derive(Debug, Default)]
-pub(super) struct Registers {
-    active: BTreeMap<Key, Running>,
-    by_vote: BTreeMap<u64, Key>,
-}
-
-#[derive(Debug)]
-struct Running {
-    task: Task,
-    vote: u64,
-    view: View,
-    phase: Phase,
-    /// Voters that refused what this phase asks.
-    refused: BTreeSet<NodeId>,
-    /// Whether the value of a write was sent to voters, ever.
-    sent: bool,
-    /// Whether anything was: a value that was there, under a ballot of its own.
-    touched: bool,
-    tries: u32,
-    asked: u32,
-    resend_at: Instant,
-    deadline: Instant,
-    waiting: VecDeque<(Origin, Op)>,
-}
-
-#[derive(Clone, Debug)]
-enum Task {
-    Request(Origin, Op),
-    /// Writes what is there under a ballot, to end what others left undone;
-    /// then the request, if there is one, begins anew.
-    Complete(Option<(Origin, Op)>),
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Until the instant of the next try.
-    Pausing,
-    Preparing {
-        ballot: Option<Version>,
-        told: BTreeMap<NodeId, Version>,
-        best: Option<Entry>,
-    },
-    Writing {
-        entry: Entry,
-        wrote: BTreeSet<NodeId>,
-    },
-}
-
-impl Registers {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let times = self.active.values();
-        times.map(|one| one.resend_at.min(one.deadline)).min()
-    }
-
-    /// Whether a vote belongs to one of them.
-    pub(super) fn has(&self, vote: u64) -> bool {
-        self.by_vote.contains_key(&vote)
-    }
-
-    fn running(&mut self, vote: u64) -> Option<(Key, &mut Running)> {
-        let key = self.by_vote.get(&vote)?.clone();
-        self.active.get_mut(&key).map(|running| (key, running))
-    }
-}
-
-impl Running {
-    /// Whether it asks voters to keep the tombstone of an expired record.
-    const fn is_expiring(&self) -> bool {
-        match &self.phase {
-            Phase::Writing { entry, .. } => entry.is_of_expired(),
-            Phase::Pausing | Phase::Preparing { .. } => false,
-        }
-    }
-
-    /// Takes note that a voter refused. Returns whether the others may be enough:
-    /// to begin with, this node has to be among them.
-    fn can_do_without(&mut self, voter: NodeId, own: NodeId) -> bool {
-        self.refused.insert(voter);
-        let left = self.view.voters.iter();
-        let left = left.filter(|voter| !self.refused.contains(voter)).count();
-        let enough = left >= self.view.majority();
-        match self.phase {
-            Phase::Pausing => true,
-            Phase::Preparing { .. } => enough && voter != own,
-            Phase::Writing { .. } => enough,
-        }
-    }
-}
-
-/// Whether a tombstone of an expired record is kept by too few others for this
-/// node to keep it, too.
-fn is_early(entry: &Entry, wrote: &BTreeSet<NodeId>, need: usize) -> bool {
-    entry.is_of_expired() && wrote.len() + 1 < need
-}
-
-impl Task {
-    fn op(&self) -> Option<&Op> {
-        match self {
-            Self::Request(_, op) => Some(op),
-            Self::Complete(_) => None,
-        }
-    }
-}
 
 impl Kvs {
     /// Coordinates a linearizable request: at once, or after those before it.
@@ -175,6 +74,7 @@ impl Kvs {
             refused: BTreeSet::new(),
             sent: false,
             touched: false,
+            keeps_last: false,
             tries: 0,
             asked: 0,
             resend_at: now.mono,
@@ -209,6 +109,9 @@ impl Kvs {
         running.asked = 0;
         running.refused.clear();
         running.tries = running.tries.saturating_add(1);
+        running.keeps_last = ballot.is_some_and(|ballot| {
+            running.view.voters.len() > 1 && !self.clock.is_trusted(ballot, now.mono)
+        });
         running.phase = Phase::Preparing {
             ballot,
             told: BTreeMap::new(),
@@ -239,7 +142,9 @@ impl Kvs {
                     ballot,
                     have,
                 });
-                (voters.filter(|id| !told.contains_key(id)).collect(), vote)
+                let early = running.keeps_last && told.len() + 1 < need;
+                let waits = |id: &NodeId| told.contains_key(id) || (early && *id == own);
+                (voters.filter(|id| !waits(id)).collect(), vote)
             }
             Phase::Writing { entry, wrote } => {
                 let vote = Vote::Write {
@@ -296,7 +201,11 @@ impl Kvs {
             *best = Some(entry);
         }
         if told.len() >= need && told.contains_key(&own) {
-            self.decide(&key, now);
+            return self.decide(&key, now);
+        }
+        let was_early = running.keeps_last && told.len() < need;
+        if was_early && told.len() + 1 >= need {
+            self.ask_register(&key, now);
         }
     }
 

@@ -56,16 +56,25 @@ impl Kvs {
             self.peers.set_comparing(&from);
         }
         let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
-        let own = self.index.sums(slots).into_iter();
-        let differing = own.filter(|(slot, sum)| theirs.get(slot) != Some(sum));
+        let own = self.index.sums(slots);
+        let gone = |slot: &&u16| !own.contains_key(*slot) && self.has_collected(**slot);
+        let gone = theirs.keys().filter(gone).map(|slot| (*slot, 0));
+        let differing = own
+            .iter()
+            .filter(|(slot, sum)| theirs.get(*slot) != Some(*sum));
+        let differing = differing.map(|(slot, _)| (*slot, self.count_in(*slot)));
         let message = Pull::Differ {
             id,
-            slots: differing
-                .map(|(slot, _)| (slot, self.count_in(slot)))
-                .collect(),
+            slots: differing.chain(gone).collect(),
             sealed: self.views.is_past(slots, view),
+            collected: self.horizons.collected(slots),
         };
         self.send(from, Lane::Repair, Message::Pull(message));
+    }
+
+    /// Whether what is not held of a slot may be dead.
+    fn has_collected(&self, slot: u16) -> bool {
+        Slot::new(slot).is_some_and(|slot| self.horizons.get(slot).at > 0)
     }
 
     /// Entries that this node holds in a slot.
@@ -89,8 +98,14 @@ impl Kvs {
         };
         let parts = branches.iter().flat_map(|branch| branch.parts());
         let parts = parts.zip(own.iter().zip(theirs));
-        // Where nothing is held there is nothing to be pulled.
-        let parts = parts.filter(|(_, (own, theirs))| own != theirs && **own != 0);
+        // Where nothing is held there is nothing to be pulled, but perhaps to be
+        // dropped.
+        let parts = parts.filter(|(part, (own, theirs))| {
+            let collected = part
+                .slot()
+                .is_some_and(|slot| self.horizons.get(slot).at > 0);
+            own != theirs && (**own != 0 || collected)
+        });
         let split = Split::Differ {
             id,
             question,

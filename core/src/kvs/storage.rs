@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::coordinator::CoordinationId;
 use super::entry::{Entry, Meta};
+use super::horizon::HorizonMessage;
 use super::key::{Key, Slot};
 use super::message::{Message, Prepare, ViewMessage, Vote, VoteError};
 use super::promise::Terms;
@@ -18,6 +19,8 @@ use crate::wire;
 
 /// Where the views are kept.
 pub(crate) const VIEWS_KEY: &[u8] = b"m/views";
+/// Where the horizons are kept.
+pub(crate) const HORIZONS_KEY: &[u8] = b"m/horizons";
 
 /// What an order to storage was for.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(super) enum Pending {
     Told { to: NodeId, id: u64, view: u64 },
     /// Views; these messages may be sent now.
     Views(Vec<(NodeId, ViewMessage)>),
+    /// Horizons; this may be said now.
+    Horizon(NodeId, HorizonMessage),
     /// A value that a coordinator reads.
     OwnRead { coordination: CoordinationId },
     /// A value that a voter was asked for.
@@ -73,6 +78,17 @@ pub(super) enum Then {
     OwnVote(CoordinationId),
     /// A vote for another node, if this one still serves that view.
     Vote { to: NodeId, id: u64, view: u64 },
+}
+
+impl Pending {
+    /// The entries that storage may still refuse.
+    pub(super) fn placed(&self) -> &[Placed] {
+        match self {
+            Self::Keep { placed, .. } => core::slice::from_ref(placed),
+            Self::Pulled { placed, .. } => placed,
+            _ => &[],
+        }
+    }
 }
 
 impl Kvs {
@@ -119,6 +135,11 @@ impl Kvs {
             Pending::Views(messages) => {
                 for (to, message) in messages.into_iter().filter(|_| result.is_ok()) {
                     self.send(to, Lane::Control, Message::View(message));
+                }
+            }
+            Pending::Horizon(to, message) => {
+                if result.is_ok() {
+                    self.send(to, Lane::Repair, Message::Horizon(message));
                 }
             }
             Pending::OwnRead { coordination } => {
@@ -181,6 +202,9 @@ impl Kvs {
         }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
         self.note_expiry(entry.expires, now);
+        if entry.value.is_none() {
+            self.note_tombstone(now.mono);
+        }
         let mut writes: Vec<Write> = [entry_write(&key, entry)].into();
         if self.promises.fulfil(&key, version) {
             writes.push(promise_removal(&key));
@@ -289,6 +313,9 @@ impl Kvs {
         };
         self.clock.observe(entry.version, now.unix_ms);
         self.note_expiry(entry.expires, now);
+        if entry.value.is_none() {
+            self.note_tombstone(now.mono);
+        }
         self.index.set(&key, Some(Meta::of(&key, &entry)));
         true
     }
@@ -377,6 +404,7 @@ fn decoded(result: Result<Stored, StoreError>) -> Result<Option<Entry>, StoreErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TOMBSTONE_GRACE;
     use crate::kvs::version::Clock;
     use crate::rng::Rng;
     use crate::status::Class;
@@ -397,7 +425,12 @@ mod tests {
         fn new() -> Self {
             let own = NodeId::from_bytes([1; 32]);
             Self {
-                kvs: Kvs::new(own, Class::Durable, Rng::from_seed([5; 32])),
+                kvs: Kvs::new(
+                    own,
+                    Class::Durable,
+                    TOMBSTONE_GRACE,
+                    Rng::from_seed([5; 32]),
+                ),
                 clock: Clock::new(&own),
                 key: Key::new("b/k").unwrap(),
             }

@@ -6,10 +6,15 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
+use crate::time::Instant;
 
 /// How far ahead of the local wall clock a peer's version may be, in
 /// milliseconds, before it is refused.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// How much further a version may be ahead than the last one that another voter
+/// took, in milliseconds: clocks are not set to each other to the last of them.
+const TRUST_MS: u64 = 1000;
 
 /// A version of a record. A greater one wins; no two writes share one.
 ///
@@ -54,6 +59,15 @@ impl Version {
     #[must_use]
     pub const fn is_marked(self) -> bool {
         self.term > 0
+    }
+
+    /// The last one of a millisecond.
+    pub(crate) const fn end_of(unix_ms: u64) -> Self {
+        Self {
+            term: 0,
+            stamp: (unix_ms << 16) | 0xffff,
+            node: !1,
+        }
     }
 
     /// The ballot of this write in a view.
@@ -127,6 +141,8 @@ pub(crate) struct Clock {
     /// How far the wall clock is ahead of those of others, where that is too
     /// much for them, in milliseconds.
     ahead_ms: u64,
+    /// A version that another voter has taken, in milliseconds, and when.
+    trusted: Option<(u64, Instant)>,
 }
 
 impl Clock {
@@ -140,6 +156,7 @@ impl Clock {
             latest: 0,
             node,
             ahead_ms: 0,
+            trusted: None,
         }
     }
 
@@ -168,6 +185,24 @@ impl Clock {
         self.latest = self.latest.min(theirs << 16);
     }
 
+    /// Another voter has taken a version: by its clock, too, it is not too far
+    /// ahead.
+    pub(crate) fn trust(&mut self, version: Version, now: Instant) {
+        if !self.is_trusted(version, now) {
+            self.trusted = Some((version.unix_ms(), now));
+        }
+    }
+
+    /// Whether others believe a version, as far as can be known from what they
+    /// took before: no later by the wall clock than by the time that has passed.
+    pub(crate) fn is_trusted(&self, version: Version, now: Instant) -> bool {
+        self.trusted.is_some_and(|(unix_ms, since)| {
+            let passed = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+            let latest = unix_ms.saturating_add(passed);
+            version.unix_ms() <= latest.saturating_add(TRUST_MS)
+        })
+    }
+
     /// Takes note of a version made elsewhere.
     ///
     /// Returns whether it is to be believed: one more than
@@ -177,6 +212,9 @@ impl Clock {
             return false;
         }
         self.latest = self.latest.max(version.stamp);
+        // A wall clock that was ahead may have been set right since.
+        let ahead_ms = unix_ms.saturating_sub(version.unix_ms());
+        self.ahead_ms = self.ahead_ms.min(ahead_ms);
         true
     }
 }
@@ -215,6 +253,10 @@ mod tests {
         clock.turn_back(2 * hour, hour);
         let version = clock.tick(2 * hour + 5);
         assert_eq!(version.unix_ms(), hour + 5);
+        // The wall clock is set right: what others write says so.
+        let theirs = Clock::new(&NodeId::from_bytes([2; 32])).tick(hour + 10);
+        assert!(clock.observe(theirs, hour + 11));
+        assert_eq!(clock.unix_ms(hour + 20), hour + 19);
     }
 
     #[test]

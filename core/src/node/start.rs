@@ -10,7 +10,7 @@ use crate::config::RingEntry;
 use crate::event::{Event, Output};
 use crate::id::RingId;
 use crate::identity::Record;
-use crate::kvs::{self, VIEWS_KEY};
+use crate::kvs::{self, HORIZONS_KEY, VIEWS_KEY};
 use crate::ring::Ring;
 use crate::status::Class;
 use crate::store::{Read, StoreError, StoreOp, Stored, Write};
@@ -45,6 +45,7 @@ pub(super) struct Start {
 enum Step {
     Ring,
     Views,
+    Horizons,
     Entries,
 }
 
@@ -87,6 +88,14 @@ impl Node {
             (Step::Views, Ok(Stored::Value(value))) => {
                 if value.is_some_and(|bytes| !self.kvs.load_views(&bytes)) {
                     return self.give_up(start, "the views");
+                }
+                start.step = Step::Horizons;
+                let key = HORIZONS_KEY.to_vec();
+                Read::Get { key }
+            }
+            (Step::Horizons, Ok(Stored::Value(value))) => {
+                if value.is_some_and(|bytes| !self.kvs.load_horizons(&bytes)) {
+                    return self.give_up(start, "the horizons");
                 }
                 start.step = Step::Entries;
                 let (from, to) = kvs::entries_range();

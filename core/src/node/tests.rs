@@ -52,6 +52,7 @@ impl Victim {
             relays: vec!["ws://relay/ws".to_string()],
             entry,
             direct_budget: 8,
+            tombstone_grace: crate::config::TOMBSTONE_GRACE,
         };
         let identity = Identity::from_seed(&[seed; 32]);
         let mut victim = Self {

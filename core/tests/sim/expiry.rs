@@ -18,7 +18,7 @@ use crate::fault::{Breaker, Faults};
 use crate::random::Random;
 use crate::scenario::{Scenario, show};
 use crate::workload::Workload;
-use crate::world::{MS, SECOND, UNIX_MS, World};
+use crate::world::{MS, SECOND, World};
 
 /// How far each clock is ahead or behind, in milliseconds: no two differ by more
 /// than peers believe.
@@ -34,7 +34,7 @@ const SETTLE: u64 = 60 * SECOND;
 
 /// What a caller wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Action {
+pub enum Action {
     Get,
     Put(u64, Option<u32>),
     Delete,
@@ -45,7 +45,8 @@ struct Call {
     key: Key,
     mode: Mode,
     action: Action,
-    begun_at: u64,
+    /// What the wall clocks said then, but for their errors.
+    begun_ms: u64,
     /// Of a read: what it must not find, and what had been acknowledged.
     dead: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
@@ -55,11 +56,14 @@ struct Call {
 
 /// What is known of a key.
 #[derive(Clone, Debug, Default)]
-struct Record {
+pub struct Record {
     /// The newest that was acknowledged: when it expires, or that it was deleted.
     newest: Option<(Version, Until)>,
     acknowledged: BTreeSet<u64>,
-    dead: BTreeSet<u64>,
+    pub dead: BTreeSet<u64>,
+    /// The version of each of its values, and of the last delete.
+    versions: BTreeMap<u64, Version>,
+    pub deleted: Option<Version>,
     /// Calls that may yet change it, or may have.
     pending: u64,
     changes: u64,
@@ -74,12 +78,14 @@ enum Until {
 }
 
 #[derive(Default)]
-struct Callers {
+pub struct Callers {
     open: BTreeMap<(usize, RequestId), Call>,
-    records: BTreeMap<Key, Record>,
+    pub records: BTreeMap<Key, Record>,
     /// When each value expires, once that is known.
     until: BTreeMap<u64, Until>,
-    count: u64,
+    pub count: u64,
+    /// Whether mode `one` may find nothing that is dead, either.
+    pub is_settled: bool,
     /// A process whose clock is wrong, and what it said before.
     wrong: Option<(usize, i64)>,
     /// How far others believed it, from then on.
@@ -90,24 +96,22 @@ struct Callers {
 }
 
 impl Callers {
-    fn begin(&mut self, world: &mut World) {
+    pub fn begin(&mut self, world: &mut World) {
         let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
         let Some(index) = world.random.pick(&alive) else {
             return;
         };
         self.count += 1;
-        // A voter keeps its own writes and ballots before the others refuse them: that
-        // is no matter of expiry, and lasts for as long as its clock was wrong by.
-        let only_reads = self.wrong.is_some_and(|(wrong, _)| wrong == index);
+        // In mode `one` nobody else has a say, until the time comes that it believes in.
+        let is_wrong = self.wrong.is_some_and(|(wrong, _)| wrong == index);
         let (bucket, modes): (&str, &[Mode]) = match world.random.below(6) {
-            0 => ("one", &[Mode::One]),
-            1 | 2 if self.believed_ms == 0 => ("register", &[Mode::Linearizable, Mode::Quorum]),
+            0 if !is_wrong => ("one", &[Mode::One]),
+            1 | 2 => ("register", &[Mode::Linearizable, Mode::Quorum]),
             _ => ("a", &[Mode::Quorum]),
         };
         let mode = world.random.pick(modes).unwrap_or_default();
         let key = Key::new(format!("{bucket}/{}", world.random.below(3))).unwrap();
         let action = match world.random.below(12) {
-            _ if only_reads => Action::Get,
             0 => Action::Put(self.count, None),
             1..=2 => {
                 let ttl = world.random.between(1, TTL_SECONDS) as u32;
@@ -119,7 +123,7 @@ impl Callers {
         self.call(world, index, key, mode, action);
     }
 
-    fn call(&mut self, world: &mut World, index: usize, key: Key, mode: Mode, action: Action) {
+    pub fn call(&mut self, world: &mut World, index: usize, key: Key, mode: Mode, action: Action) {
         let now = world.now_of(index);
         let Some(node) = &mut world.processes[index].node else {
             return;
@@ -142,12 +146,12 @@ impl Callers {
             }
         };
         world.log(|| format!("p{index} {request:?} {action:?} {key} {mode:?}"));
-        let begun_at = world.now;
+        let begun_ms = world.unix_ms();
         let call = Call {
             key,
             mode,
             action,
-            begun_at,
+            begun_ms,
             dead,
             acknowledged,
             changes,
@@ -207,6 +211,15 @@ impl Callers {
         record.pending -= 1;
         record.changes += 1;
         record.acknowledged.extend(value);
+        record.versions.extend(value.map(|value| (value, version)));
+        if call.action == Action::Delete {
+            record.deleted = record.deleted.max(Some(version));
+            // By clocks that differ a later write may be the newer one.
+            let versions = &record.versions;
+            let before = |value: &&u64| versions.get(*value).is_some_and(|own| *own < version);
+            let dead = call.acknowledged.iter().filter(before).copied();
+            record.dead.extend(dead);
+        }
         if record.newest.is_none_or(|(newest, _)| newest < version) {
             record.newest = Some((version, until));
         }
@@ -214,10 +227,10 @@ impl Callers {
 
     fn check_found(&self, world: &World, call: &Call, value: &[u8]) -> Option<String> {
         let value = std::str::from_utf8(value).ok()?.parse().ok()?;
-        if call.mode != Mode::One && call.dead.contains(&value) {
+        if (call.mode != Mode::One || self.is_settled) && call.dead.contains(&value) {
             return Some(format!("{value} came back after it was missing"));
         }
-        let behind = self.lowest_clock(world, call.begun_at);
+        let behind = self.lowest_clock(world, call.begun_ms);
         match self.until.get(&value) {
             Some(Until::UnixMs(at)) if *at < behind => {
                 Some(format!("{value} was found {} ms too late", behind - at))
@@ -246,12 +259,12 @@ impl Callers {
     }
 
     /// Processes are gone: nobody knows what became of their requests.
-    fn forget_gone(&mut self, world: &World) {
+    pub fn forget_gone(&mut self, world: &World) {
         let runs = |index: usize| world.processes[index].node.is_some();
         self.open.retain(|(index, _), _| runs(*index));
     }
 
-    fn advance(&mut self, world: &mut World, by: u64) -> Result<(), String> {
+    pub fn advance(&mut self, world: &mut World, by: u64) -> Result<(), String> {
         let until = world.now + by;
         world.run_until(until, &mut |world, index, event| {
             self.on_event(world, index, event);
@@ -270,15 +283,15 @@ impl Callers {
     }
 
     /// What the clock that is farthest behind said at some time.
-    fn lowest_clock(&self, world: &World, at: u64) -> u64 {
+    fn lowest_clock(&self, world: &World, unix_ms: u64) -> u64 {
         let skew = self.skews(world).min().unwrap_or(0);
-        (UNIX_MS + at / MS).saturating_add_signed(skew)
+        unix_ms.saturating_add_signed(skew)
     }
 
     /// The latest time that anybody may believe in.
     fn highest_clock(&self, world: &World) -> u64 {
         let skew = self.skews(world).max().unwrap_or(0);
-        (UNIX_MS + world.now / MS + self.believed_ms).saturating_add_signed(skew)
+        (world.unix_ms() + self.believed_ms).saturating_add_signed(skew)
     }
 
     fn set_right(&mut self, world: &mut World) {
@@ -348,7 +361,7 @@ pub fn run(seed: u64) -> Result<(), String> {
 }
 
 impl Callers {
-    fn begin_read(&mut self, world: &mut World) {
+    pub fn begin_read(&mut self, world: &mut World) {
         let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
         let keys: Vec<Key> = self.records.keys().cloned().collect();
         let place = world.random.below(keys.len() as u64) as usize;
@@ -363,7 +376,7 @@ impl Callers {
 }
 
 /// The ring becomes whole, and all copies alike.
-fn settle(world: &mut World, callers: &mut Callers) -> Result<(), String> {
+pub fn settle(world: &mut World, callers: &mut Callers) -> Result<(), String> {
     // A version that was believed is refused by who is behind, until its time comes.
     let deadline = world.now + SETTLE + callers.believed_ms * MS;
     let keys: Vec<Key> = callers.records.keys().cloned().collect();
@@ -386,7 +399,7 @@ fn free(world: &mut World, callers: &mut Callers) -> Result<(), String> {
     let deadline = world.now + SETTLE;
     loop {
         callers.advance(world, SECOND)?;
-        let behind = callers.lowest_clock(world, world.now);
+        let behind = callers.lowest_clock(world, world.unix_ms());
         let kept = world.alive().find_map(|(index, _)| {
             let mut keys = callers.records.keys();
             let expires = |key: &Key| world.processes[index].disk.expires(key);

@@ -17,6 +17,7 @@ mod expiry;
 mod fault;
 #[cfg(not(planted_bugs))]
 mod frozen;
+mod graves;
 mod history;
 #[cfg(not(planted_bugs))]
 mod idle;
@@ -79,6 +80,12 @@ fn parts_of_a_ring_meet_again() {
 #[cfg(not(planted_bugs))]
 fn what_expired_never_comes_back() {
     each_seed(SEEDS / 5, "expiry", expiry::run);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn what_was_deleted_stays_so_when_it_is_forgotten() {
+    each_seed(SEEDS / 10, "graves", graves::run);
 }
 
 #[test]
@@ -186,7 +193,7 @@ fn planted_bugs_are_caught() {
     let lists: Run = |seed| run(Scenario::lists(seed));
     let watches: Run = |seed| run(Scenario::watches(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 15] = [
+    let expected: [(&str, Run, &str); 16] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -202,6 +209,7 @@ fn planted_bugs_are_caught() {
         ("list_from_one", lists, "lists "),
         ("expires_by_local_clock", expiry::run, "came back"),
         ("watch_goes_on", watches, "watching"),
+        ("tombstone_early", graves::run, "came back"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

@@ -1,8 +1,10 @@
 //! A run from beginning to end.
 
-use roundelay_core::Event;
+use std::time::Duration;
+
 use roundelay_core::kvs::{Key, Mode};
 use roundelay_core::status::Class;
+use roundelay_core::{Event, TOMBSTONE_GRACE};
 
 use crate::checker::Checker;
 use crate::fault::{Breaker, Faults};
@@ -29,6 +31,8 @@ pub struct Scenario {
     pub pages: usize,
     pub weather: Weather,
     pub faults: Faults,
+    /// For how long nodes remember what was deleted.
+    pub grace: Duration,
     /// How long things happen, before the ring is left to settle.
     pub duration: u64,
     /// Whether there are linearizable calls.
@@ -63,6 +67,10 @@ impl Scenario {
             pages,
             weather,
             faults: Faults::OneAtATime,
+            grace: match seed % 4 {
+                3 => Duration::from_secs(2),
+                _ => TOMBSTONE_GRACE,
+            },
             duration: 20 * SECOND,
             linearizes: false,
             lists: false,
@@ -171,6 +179,7 @@ impl Scenario {
 pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut world = World::new(scenario.seed, scenario.weather.clone());
     world.relay_count = scenario.relays;
+    world.grace = scenario.grace;
     let mut workload = Workload::default();
     workload.linearizes = scenario.linearizes;
     workload.does_list = scenario.lists;

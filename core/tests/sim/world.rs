@@ -7,13 +7,14 @@ mod wire;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use roundelay_core::hub::{ConnectionId, Hub, HubLimits};
 use roundelay_core::status::Class;
 use roundelay_core::store::{StoreOp, Stored, Write};
 use roundelay_core::{
     Config, Description, DescriptionKind, Dial, Event, Identity, Input, Instant, Lane, LinkId,
-    Network, Node, NodeId, Now, Output, Record, RingEntry, Role,
+    Network, Node, NodeId, Now, Output, Record, RingEntry, Role, TOMBSTONE_GRACE,
 };
 
 use crate::disk::Disk;
@@ -145,6 +146,10 @@ impl Ord for Queued {
 pub struct World {
     pub now: u64,
     pub random: Random,
+    /// For how long nodes remember what was deleted.
+    pub grace: Duration,
+    /// How many milliseconds all clocks of the wall were put forward.
+    pub passed_ms: u64,
     pub weather: Weather,
     pub processes: Vec<Process>,
     /// How many of them, from the first on, are relays.
@@ -182,6 +187,8 @@ impl World {
         Self {
             now: 0,
             random: Random::new(seed),
+            grace: TOMBSTONE_GRACE,
+            passed_ms: 0,
             weather,
             processes: Vec::new(),
             relay_count: 1,
@@ -271,6 +278,7 @@ impl World {
                 RingEntry::Join
             },
             direct_budget: 32,
+            tombstone_grace: self.grace,
         };
         let node = Node::new(Identity::from_seed(&process.seed), config, seed, now).unwrap();
         if process.relays.contains(&index) {
@@ -340,9 +348,14 @@ impl World {
         Some(other)
     }
 
+    /// What a wall clock says that is right.
+    pub const fn unix_ms(&self) -> u64 {
+        UNIX_MS + self.now / MS + self.passed_ms
+    }
+
     /// The driver's clocks.
     pub fn now_of(&self, index: usize) -> Now {
-        let unix_ms = UNIX_MS + self.now / MS;
+        let unix_ms = self.unix_ms();
         Now {
             mono: Instant::from_micros(self.now),
             unix_ms: unix_ms.saturating_add_signed(self.processes[index].clock_skew_ms),

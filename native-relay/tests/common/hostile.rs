@@ -78,6 +78,7 @@ impl Hostile {
             relays: vec![url(port)],
             entry: RingEntry::Join,
             direct_budget: 8,
+            tombstone_grace: roundelay_core::TOMBSTONE_GRACE,
         };
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();

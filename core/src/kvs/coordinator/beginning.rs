@@ -4,6 +4,7 @@ use super::{
     Coordination, CoordinationId, Kvs, ListVote, Mode, Op, Outcome, RequestError, State, Vote,
 };
 use crate::id::NodeId;
+use crate::kvs::version::Version;
 use crate::time::Now;
 
 impl Kvs {
@@ -32,7 +33,14 @@ impl Kvs {
             let unix_ms = now.unix_ms;
             return Some(Outcome::Ahead { unix_ms });
         }
-        (held > *version).then_some(Outcome::Newer(held))
+        if held > *version {
+            return Some(Outcome::Newer(held));
+        }
+        if let Some(fence) = self.fence(key, *version) {
+            return Some(Outcome::Newer(fence));
+        }
+        let marked = op.mode() == Mode::Quorum && self.may_be_marked(key);
+        marked.then_some(Outcome::Newer(Version::ZERO.marked(1)))
     }
 
     pub(super) fn first_state(&self, op: &Op) -> State {

@@ -2,10 +2,13 @@
 //! answer is that there is nothing.
 //!
 //! The others are asked first. This node keeps the tombstone only when with it
-//! there are enough: of a clock that is wrong nothing is left behind.
+//! there are enough: of a clock that is wrong nothing is left behind. So it is with
+//! a write, until others have shown by taking one that they believe this clock.
 
 use super::{Asked, CoordinationId, Kvs, Outcome, RequestError, State};
 use super::{Coordination, Entry, Mode, Op, Then};
+use crate::id::NodeId;
+use crate::kvs::message::VoteError;
 use crate::kvs::version::Version;
 use crate::time::Now;
 
@@ -13,6 +16,11 @@ impl Coordination {
     /// Whether it asks voters to keep the tombstone of an expired record.
     pub(super) const fn is_expiring(&self) -> bool {
         matches!((&self.op, &self.state), (Op::Get { .. }, State::Write(_)))
+    }
+
+    /// Whether this node keeps it, or was to.
+    pub(super) fn is_kept_here(&self, own: &NodeId) -> bool {
+        !self.keeps_last || self.asked.place(own).is_some()
     }
 
     /// What there is to answer when enough voters have it.
@@ -49,6 +57,7 @@ impl Kvs {
         });
         one.voted.clear();
         one.full.clear();
+        one.keeps_last = true;
         one.asked = Asked::default();
         one.rounds = 0;
         let id = CoordinationId(self.new_id());
@@ -57,7 +66,7 @@ impl Kvs {
         self.keep_last(id, now);
     }
 
-    /// Keeps a tombstone here, if it is the last copy that is needed.
+    /// Keeps an entry here, if it waits to be the last copy that is needed.
     pub(super) fn keep_last(&mut self, id: CoordinationId, now: Now) {
         let own = self.own;
         let Some(one) = self.coordinations.active.get_mut(&id) else {
@@ -67,14 +76,14 @@ impl Kvs {
             return;
         };
         let is_asked = one.asked.place(&own).is_some() || one.voted.contains(&own);
-        if !one.is_expiring() || is_asked || one.voted.len() + 1 < one.need {
+        if !one.keeps_last || is_asked || one.voted.len() + 1 < one.need {
             return;
         }
         let (key, entry) = (one.op.key().clone(), entry.clone());
         one.asked.note(own, now.mono);
         let held = self.index.version(&key).max(self.promised(&key));
         if held > entry.version {
-            return self.expire_again(id, held, now);
+            return self.on_refused(own, id.0, VoteError::Newer(held), now);
         }
         self.keep(key, &entry, Then::OwnVote(id), now);
     }

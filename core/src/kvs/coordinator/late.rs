@@ -81,7 +81,8 @@ impl Kvs {
 
     /// A write ends that some voters may not have taken.
     pub(super) fn leave(&mut self, one: &Coordination, now: Now) {
-        if !one.is_expiring() || one.voted.contains(&self.own) {
+        let is_nowhere = one.keeps_last && one.voted.is_empty();
+        if !is_nowhere && (!one.is_expiring() || one.voted.contains(&self.own)) {
             self.level(&one.voters, &one.voted, now);
         }
     }

@@ -1,6 +1,7 @@
 //! Answers that come twice, and entries that a promise keeps off.
 
 use super::*;
+use crate::config::TOMBSTONE_GRACE;
 use crate::identity::Facts;
 use crate::kvs::KvsAction;
 use crate::kvs::fixture::id;
@@ -17,7 +18,12 @@ const NOW: Now = Now {
 
 /// Two voters on everything that have just met.
 fn puller() -> Kvs {
-    let mut kvs = Kvs::new(id(1), Class::Durable, Rng::from_seed([5; 32]));
+    let mut kvs = Kvs::new(
+        id(1),
+        Class::Durable,
+        TOMBSTONE_GRACE,
+        Rng::from_seed([5; 32]),
+    );
     let view = View {
         number: 2,
         voters: [id(1), id(2)].into(),
@@ -71,6 +77,7 @@ fn an_answer_that_comes_twice_is_no_answer_to_the_next_question() {
         id: pull,
         slots: (0..300).map(|slot| (slot, 1)).collect(),
         sealed: true,
+        collected: Vec::new(),
     };
     kvs.on_pull(id(2), differ, NOW);
     let asked = lists(&mut kvs);

@@ -175,7 +175,10 @@ impl Feed {
         let is_told = |(_, change): &&(u64, Change)| {
             let Change { key, version, .. } = change;
             let ahead = self.ahead.get(key).is_some_and(|ahead| ahead > version);
-            watch.contains(key) && index.version(key) == *version && !ahead
+            let held = index.version(key);
+            // A tombstone may have been collected since.
+            let is_newest = held == *version || (held == Version::ZERO && change.deleted);
+            watch.contains(key) && is_newest && !ahead
         };
         for (at, change) in later.filter(is_told) {
             let full = newest.len() >= PAGE_KEY_COUNT_MAX || bytes >= PAGE_BYTES_MAX;
