@@ -81,8 +81,7 @@ impl Kvs {
 
     /// A write ends that some voters may not have taken.
     pub(super) fn leave(&mut self, one: &Coordination, now: Now) {
-        let is_nowhere = one.keeps_last && one.voted.is_empty();
-        if !is_nowhere && (!one.is_expiring() || one.voted.contains(&self.own)) {
+        if !one.is_expiring() || one.voted.contains(&self.own) {
             self.level(&one.voters, &one.voted, now);
         }
     }

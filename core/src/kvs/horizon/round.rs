@@ -29,6 +29,11 @@ const SLOT_COUNT_MAX: usize = 256;
 /// Tombstones collected in one slot with one round.
 const COLLECT_COUNT_MAX: usize = 4096;
 
+/// A view's number, and its voters.
+type Voting = (u64, Vec<NodeId>);
+/// Slots, and the sum of each.
+type Sums = Vec<(u16, u64)>;
+
 /// A round of this node's own.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -185,7 +190,7 @@ impl Kvs {
 
     /// The slots of the next round, all of one view, and up to which time: no more
     /// is collected at once than fits into a commit.
-    fn round_slots(&self, at: u64) -> Option<((u64, Vec<NodeId>), u64, Vec<Slot>)> {
+    fn round_slots(&self, at: u64) -> Option<(Voting, u64, Vec<Slot>)> {
         let (mut view, mut slots, mut at) = (None, Vec::new(), at);
         for slot in self.index.tombstones() {
             let state = self.views.get(slot);
@@ -318,7 +323,7 @@ impl Kvs {
     // ---- those who agreed ----
 
     fn on_raise(&mut self, from: NodeId, (view, at): (u64, u64), slots: &[(u16, u64)], now: Now) {
-        let (own, lower): (Vec<(u16, u64)>, Vec<(u16, u64)>) = slots
+        let (own, lower): (Sums, Sums) = slots
             .iter()
             .partition(|(slot, _)| self.horizon_of(*slot).at >= at);
         if !own.is_empty() {
