@@ -244,6 +244,7 @@ impl Kvs {
             self.owe_all(now);
             self.changes.review_at = Some(now.mono);
             self.hand_overs.review(now.mono);
+            self.horizons.review(now.mono);
             self.confirm_views();
             self.schedule_pulls(now.mono);
         }

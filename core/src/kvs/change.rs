@@ -375,6 +375,7 @@ impl Kvs {
         }
         let co_voters = self.views.co_voters();
         self.horizons.forget(|known| !co_voters.contains(known));
+        self.horizons.review(now.mono);
         if self.retirements.is_own() {
             self.hurry_hand_over(now.mono);
         } else {

@@ -221,6 +221,10 @@ impl Kvs {
             return self.conclude(origin, outcome, now);
         }
         let state = self.first_state(&op);
+        let keeps_last = match &state {
+            State::Write(entry) => !self.clock.is_trusted(entry.version, now.mono),
+            State::Read { .. } | State::List { .. } => false,
+        };
         let id = CoordinationId(self.new_id());
         let coordination = Coordination {
             origin: Some(origin),
@@ -232,7 +236,7 @@ impl Kvs {
             full: BTreeSet::new(),
             perhaps,
             need,
-            keeps_last: false,
+            keeps_last,
             state,
             rounds: 0,
             asked: Asked::default(),
@@ -249,10 +253,7 @@ impl Kvs {
         };
         let key = one.op.key().clone();
         match &one.state {
-            State::Write(entry) if !self.clock.is_trusted(entry.version, now.mono) => {
-                if let Some(one) = self.coordinations.active.get_mut(&id) {
-                    one.keeps_last = true;
-                }
+            State::Write(_) if one.keeps_last => {
                 self.ask_voters(id, now);
                 self.keep_last(id, now);
             }

@@ -35,9 +35,9 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::round::Round;
+use self::round::{PAUSE_MIN, Round};
 use super::Kvs;
-use super::entry::Meta;
+use super::entry::{Entry, Meta};
 use super::key::{Key, SLOT_COUNT, Slot};
 use super::slots::{SlotMap, SlotSet};
 use super::storage::{HORIZONS_KEY, Pending};
@@ -105,6 +105,8 @@ pub(super) struct Horizons {
     round: Option<Round>,
     /// When the next round is due.
     review_at: Option<Instant>,
+    /// The slot with which the next one begins.
+    next: u16,
     /// For how long tombstones are kept.
     grace: Duration,
 }
@@ -116,6 +118,7 @@ impl Horizons {
             known: BTreeMap::new(),
             round: None,
             review_at: None,
+            next: 0,
             grace,
         }
     }
@@ -165,6 +168,13 @@ impl Horizons {
         });
     }
 
+    /// Members or views changed: whoever came is to be told.
+    pub(super) fn review(&mut self, now: Instant) {
+        if self.slots.runs().any(|(_, _, own)| own.at > 0) {
+            self.review_at = Some(now + PAUSE_MIN);
+        }
+    }
+
     fn knows(&self, peer: &NodeId, slot: Slot, at: u64) -> bool {
         let known = self.known.get(peer);
         known.is_some_and(|known| *known.get(slot) >= at)
@@ -203,6 +213,15 @@ impl Collected {
 }
 
 impl Horizon {
+    #[cfg(test)]
+    pub(super) const fn raised_to(at: u64) -> Self {
+        Self {
+            fence: at,
+            at,
+            marks: 0,
+        }
+    }
+
     /// Whether no tombstone is left of what a peer may still hold.
     pub(super) const fn is_past(self, version: Version) -> bool {
         self.at > 0 && version.unix_ms() <= self.at
@@ -231,6 +250,7 @@ impl Kvs {
     /// it was deleted since.
     pub(super) fn fence(&self, key: &Key, version: Version) -> Option<Version> {
         let own = self.horizons.get(key.slot());
+        // One that is asked for again is no new one.
         let is_held = self.index.version(key) == version;
         (own.fences(version) && !is_held).then(|| Version::end_of(own.fence))
     }
@@ -239,14 +259,26 @@ impl Kvs {
     pub(super) fn may_be_marked(&self, key: &Key) -> bool {
         let slot = key.slot();
         let marks = self.horizons.get(slot).marks;
-        let others = self.views.get(slot).view.voters.iter();
-        let mut others = others.filter(|id| **id != self.own);
         marks > 0
             && self.index.get(key).is_none()
-            && others.any(|voter| !self.horizons.knows(voter, slot, marks))
+            && !self
+                .others_of(slot)
+                .all(|voter| self.horizons.knows(&voter, slot, marks))
     }
 
-    /// A tombstone came: it will have to go.
+    /// What outruns an entry that comes from elsewhere. What a tombstone of an
+    /// expired record stands for is held, however old that is.
+    pub(super) fn fence_of(&self, key: &Key, entry: &Entry) -> Option<Version> {
+        let fence = self.fence(key, entry.version);
+        fence.filter(|_| !entry.is_of_expired())
+    }
+
+    /// Whether what is not held of a slot may be dead.
+    pub(super) fn has_collected(&self, slot: Slot) -> bool {
+        self.horizons.get(slot).at > 0
+    }
+
+    /// A tombstone came.
     pub(super) fn note_tombstone(&mut self, now: Instant) {
         let review = now + self.horizons.pause();
         self.horizons.review_at.get_or_insert(review);
@@ -269,3 +301,6 @@ impl Kvs {
         self.horizons.load(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,8 +120,10 @@ mod tests {
     use crate::kvs::KvsAction;
     use crate::kvs::entry::{Entry, Meta};
     use crate::kvs::fixture::{at, id, voter_of};
+    use crate::kvs::horizon::Horizon;
     use crate::kvs::key::Key;
     use crate::kvs::message::{Prepare, Pull};
+    use crate::kvs::slots::SlotSet;
     use crate::kvs::storage::entry_write;
     use crate::kvs::version::{Clock, Version};
     use crate::store::{MemoryStore, StoreOp};
@@ -219,7 +221,7 @@ mod tests {
             let [here, there] = &two.nodes;
             assert_eq!(here.index.count(), there.index.count());
             assert_eq!(here.views_digest(), there.views_digest());
-            let all = crate::kvs::slots::SlotSet::all();
+            let all = SlotSet::all();
             assert_eq!(here.index.sums(&all), there.index.sums(&all));
             let Two {
                 bytes, messages, ..
@@ -267,6 +269,55 @@ mod tests {
         node.on_pull(id(2), Pull::Split(split), at(0));
         assert!(malformed(node));
         assert!(!node.pulls.active.contains_key(&pull));
+    }
+
+    /// One of them has forgotten what the other holds, and is the one that pulls, or
+    /// the one that is pulled from. A third key is on both.
+    #[test]
+    fn what_was_forgotten_goes_and_does_not_come_back() {
+        let names = ["a/dead", "a/both", "a/new"];
+        let [dead, both, new] = names.map(|name| Key::new(name).unwrap());
+        for pulls in [0, 1] {
+            let mut two = Two::new();
+            let mut clock = Clock::new(&id(3));
+            let [old, level] = [(); 2].map(|()| entry(&mut clock, 1));
+            let late = Entry {
+                version: clock.tick(2000),
+                ..entry(&mut clock, 1)
+            };
+            let (holder, forgetful) = (pulls, 1 - pulls);
+            two.put(holder, &dead, &old);
+            two.put(0, &both, &level);
+            two.put(1, &both, &level);
+            two.put(1, &new, &late);
+            let slots = SlotSet::from_slots([dead.slot()].into_iter());
+            let horizon = Horizon::raised_to(1000);
+            two.nodes[forgetful].horizons.adopt(&slots, horizon);
+            two.pull();
+            let node = &two.nodes[0];
+            assert!(node.index.get(&dead).is_none());
+            assert!(node.index.get(&both).is_some() && node.index.get(&new).is_some());
+            assert_eq!(node.horizons.get(dead.slot()), horizon);
+            assert!(node.pulls.has_pulled(&id(2)));
+            let on_disk = |key: &Key| entry_write(key, &old).key;
+            assert_eq!(two.disks[0].get(&on_disk(&dead)), None);
+            assert!(two.disks[0].get(&on_disk(&new)).is_some());
+        }
+    }
+
+    #[test]
+    fn a_tombstone_that_was_pulled_will_have_to_go() {
+        let mut two = Two::new();
+        let version = Clock::new(&id(3)).tick(1);
+        let deleted = Entry {
+            version,
+            value: None,
+            expires: None,
+        };
+        two.put(1, &Key::new("a/0").unwrap(), &deleted);
+        assert_eq!(two.nodes[0].horizons.poll_timeout(), None);
+        two.pull();
+        assert!(two.nodes[0].horizons.poll_timeout().is_some());
     }
 
     #[test]

@@ -322,12 +322,14 @@ impl Kvs {
         let asked = (branches.as_slice(), after.as_ref());
         let weeds = self.weeds(pulling, asked, &entries, usize::from(done));
         let last = entries.last().map(|(key, _)| key.clone());
+        // Of what goes, something may take the place that was outranked by it.
+        let outranks =
+            |key: &Key, version| version > self.index.version(key) || weeds.contains(key);
         let newer = entries.into_iter().filter(|(key, version)| {
-            *version > self.index.version(key)
+            outranks(key, *version)
                 && branches.iter().any(|branch| branch.holds(key))
                 && !self.is_dead(pulling, key, *version)
         });
-        // Of a marked tombstone that goes, something older is wanted after all.
         let newer: Vec<Key> = newer.map(|(key, _)| key).collect();
         let Some(pulling) = self.pulls.active.get_mut(&id) else {
             return;
@@ -381,6 +383,7 @@ impl Kvs {
         let mut writes: Vec<Write> = Vec::new();
         let mut placed: Vec<Placed> = Vec::new();
         let mut expires: Vec<Expiry> = Vec::new();
+        let mut deleted = false;
         for (((key, entry), admitted), dead) in entries.into_iter().zip(admitted).zip(dead) {
             pulling.wanted.retain(|wanted| *wanted != key);
             if dead {
@@ -392,6 +395,7 @@ impl Kvs {
             if believed && admitted && newer {
                 let before = self.index.set(&key, Some(Meta::of(&key, &entry)));
                 expires.extend(entry.expires);
+                deleted |= entry.value.is_none();
                 writes.push(entry_write(&key, &entry));
                 let version = entry.version;
                 placed.push(Placed {
@@ -412,6 +416,9 @@ impl Kvs {
             self.review_slot(*slot, now.mono);
         }
         self.note_expiry(expires.into_iter().min(), now);
+        if deleted {
+            self.note_tombstone(now.mono);
+        }
         self.owe_fellows(&source, &slots, now.mono);
         self.owe_mirrors(slots.into_iter(), now);
         let pending = Pending::Pulled { pull: id, placed };

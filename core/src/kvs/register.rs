@@ -192,10 +192,13 @@ impl Kvs {
             return;
         }
         let need = running.view.majority();
-        let Phase::Preparing { told, best, .. } = &mut running.phase else {
+        let Phase::Preparing { ballot, told, best } = &mut running.phase else {
             return;
         };
         told.insert(from, version);
+        if let Some(ballot) = ballot.filter(|_| from != own) {
+            self.clock.trust(ballot, now.mono);
+        }
         let known = best.as_ref().map(|entry| entry.version);
         if let Some(entry) = newer.filter(|entry| Some(entry.version) > known) {
             *best = Some(entry);

@@ -57,7 +57,8 @@ impl Kvs {
         }
         let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
         let own = self.index.sums(slots);
-        let gone = |slot: &&u16| !own.contains_key(*slot) && self.has_collected(**slot);
+        let collected = |slot: &u16| Slot::new(*slot).is_some_and(|slot| self.has_collected(slot));
+        let gone = |slot: &&u16| !own.contains_key(*slot) && collected(slot);
         let gone = theirs.keys().filter(gone).map(|slot| (*slot, 0));
         let differing = own
             .iter()
@@ -70,11 +71,6 @@ impl Kvs {
             collected: self.horizons.collected(slots),
         };
         self.send(from, Lane::Repair, Message::Pull(message));
-    }
-
-    /// Whether what is not held of a slot may be dead.
-    fn has_collected(&self, slot: u16) -> bool {
-        Slot::new(slot).is_some_and(|slot| self.horizons.get(slot).at > 0)
     }
 
     /// Entries that this node holds in a slot.
@@ -101,9 +97,7 @@ impl Kvs {
         // Where nothing is held there is nothing to be pulled, but perhaps to be
         // dropped.
         let parts = parts.filter(|(part, (own, theirs))| {
-            let collected = part
-                .slot()
-                .is_some_and(|slot| self.horizons.get(slot).at > 0);
+            let collected = part.slot().is_some_and(|slot| self.has_collected(slot));
             own != theirs && (**own != 0 || collected)
         });
         let split = Split::Differ {

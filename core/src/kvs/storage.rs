@@ -201,10 +201,7 @@ impl Kvs {
             return self.store(StoreOp::Commit(Vec::new()), pending);
         }
         let before = self.index.set(&key, Some(Meta::of(&key, entry)));
-        self.note_expiry(entry.expires, now);
-        if entry.value.is_none() {
-            self.note_tombstone(now.mono);
-        }
+        self.note_due(entry, now);
         let mut writes: Vec<Write> = [entry_write(&key, entry)].into();
         if self.promises.fulfil(&key, version) {
             writes.push(promise_removal(&key));
@@ -224,6 +221,14 @@ impl Kvs {
             before,
         };
         self.store(StoreOp::Commit(writes), Pending::Keep { placed, then });
+    }
+
+    /// An entry came that will expire, or a tombstone that will have to go.
+    pub(super) fn note_due(&mut self, entry: &Entry, now: Now) {
+        self.note_expiry(entry.expires, now);
+        if entry.value.is_none() {
+            self.note_tombstone(now.mono);
+        }
     }
 
     /// Storage refused an entry: the index says again what it said before. So
@@ -312,10 +317,7 @@ impl Kvs {
             return false;
         };
         self.clock.observe(entry.version, now.unix_ms);
-        self.note_expiry(entry.expires, now);
-        if entry.value.is_none() {
-            self.note_tombstone(now.mono);
-        }
+        self.note_due(&entry, now);
         self.index.set(&key, Some(Meta::of(&key, &entry)));
         true
     }

@@ -83,10 +83,7 @@ impl Kvs {
         if promised > entry.version {
             return self.refuse(from, id, VoteError::Promised(promised));
         }
-        if let Some(fence) = self
-            .fence(&key, entry.version)
-            .filter(|_| !entry.is_of_expired())
-        {
+        if let Some(fence) = self.fence_of(&key, entry) {
             return self.refuse(from, id, VoteError::Newer(fence));
         }
         self.keep(key, entry, Then::Vote { to: from, id, view }, now);
@@ -134,9 +131,8 @@ impl Kvs {
 
     /// Keeps an entry from elsewhere if it is newer than what is held.
     pub(super) fn take_copy(&mut self, key: Key, entry: &Entry, now: Now) {
-        let is_old = self.fence(&key, entry.version).is_some() && !entry.is_of_expired();
         let newer = entry.version > self.index.version(&key);
-        if newer && !is_old && self.admits(&key, entry.version) {
+        if newer && self.fence_of(&key, entry).is_none() && self.admits(&key, entry.version) {
             self.keep(key, entry, Then::Rest, now);
         }
     }

@@ -159,3 +159,34 @@ fn voters_are_behind_after_a_write_that_a_promise_ended() {
     answer_with(&mut kvs, 2, write, Some(VoteError::Promised(Version::ZERO)));
     assert!(!kvs.peers.has_caught_up(&id(2)));
 }
+
+/// A clock that nobody has confirmed may be wrong: what the others refuse for it is
+/// not kept here.
+#[test]
+fn what_others_refuse_for_this_clock_is_not_left_here() {
+    let hours_later = Now {
+        unix_ms: 10 * 60 * 60 * 1000,
+        ..at(0)
+    };
+    let key = || Key::new("a/0").unwrap();
+    for believed in [false, true] {
+        let mut kvs = voter();
+        let value = Some(b"value".to_vec());
+        let terms = Mode::Quorum.into();
+        kvs.put(RequestId(1), key(), value, terms, hours_later);
+        let write = drain(&mut kvs, hours_later, Ok(Stored::Done)).write();
+        assert_eq!(kvs.index.get(&key()), None, "the others come first");
+        let vote = match believed {
+            true => Vote::Wrote { id: write, view: 3 },
+            false => Vote::Refused {
+                id: write,
+                why: VoteError::Ahead { unix_ms: 5 },
+            },
+        };
+        kvs.on_message(id(2), Message::Vote(vote), hours_later);
+        let said = drain(&mut kvs, hours_later, Ok(Stored::Done));
+        assert_eq!(kvs.index.get(&key()).is_some(), believed);
+        let written = matches!(said.replies[..], [Reply::Written { .. }]);
+        assert_eq!(written, believed);
+    }
+}

@@ -19,7 +19,7 @@ use crate::time::{Instant, Now};
 /// How often the first voter looks whether there is anything to collect.
 const REVIEW: Duration = Duration::from_secs(60);
 /// The least pause between two looks.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How often voters are asked again, and told again that all agreed.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often they are asked in one round.
@@ -139,7 +139,12 @@ impl Kvs {
         let Some((view, at, slots)) = self.round_slots(at) else {
             return;
         };
-        let slots: Vec<(u16, u64)> = self.sums_to(slots.into_iter().map(|slot| (slot, at)));
+        let slots: Sums = self.sums_to(slots.into_iter().map(|slot| (slot, at)));
+        let Some((first, _)) = slots.first() else {
+            return;
+        };
+        // Those that cannot agree do not keep others from it.
+        self.horizons.next = first + 1;
         let (view, voters) = view;
         let others: Vec<NodeId> = voters.into_iter().filter(|id| *id != self.own).collect();
         let id = self.new_id();
@@ -192,12 +197,15 @@ impl Kvs {
     /// is collected at once than fits into a commit.
     fn round_slots(&self, at: u64) -> Option<(Voting, u64, Vec<Slot>)> {
         let (mut view, mut slots, mut at) = (None, Vec::new(), at);
-        for slot in self.index.tombstones() {
+        let next = self.horizons.next;
+        let (before, after): (Vec<Slot>, Vec<Slot>) = self
+            .index
+            .tombstones()
+            .partition(|slot| slot.number() < next);
+        for slot in after.into_iter().chain(before) {
             let state = self.views.get(slot);
-            let ready = self.leads(state) && self.views.serves(state);
-            let mut others = state.view.voters.iter().filter(|id| **id != self.own);
-            if !ready || !self.is_level(&state.view) || !others.all(|id| self.pulls.has_pulled(id))
-            {
+            let ready = self.leads(state) && self.views.serves(state) && self.is_level(&state.view);
+            if !ready || !self.others_of(slot).all(|id| self.pulls.has_pulled(&id)) {
                 continue;
             }
             let mut times = self.index.collectable(slot, at);
@@ -239,7 +247,7 @@ impl Kvs {
 
     /// The slots in which this node votes in a view, as `from` does, and holds the
     /// same up to a time.
-    fn alike(&self, from: NodeId, (view, at): (u64, u64), slots: &[(u16, u64)]) -> Vec<(u16, u64)> {
+    fn alike(&self, from: NodeId, (view, at): (u64, u64), slots: &[(u16, u64)]) -> Sums {
         let asked: BTreeMap<u16, u64> = slots.iter().copied().collect();
         let own = asked.keys().filter_map(|slot| Slot::new(*slot));
         let own = own.filter(|slot| {
@@ -270,7 +278,7 @@ impl Kvs {
         let (view, at) = (round.view, round.at);
         let is_agreed = |slot: &u16| round.agreed.values().all(|agreed| agreed.contains(slot));
         let slots = round.slots.into_iter();
-        let slots: Vec<(u16, u64)> = slots.filter(|(slot, _)| is_agreed(slot)).collect();
+        let slots: Sums = slots.filter(|(slot, _)| is_agreed(slot)).collect();
         let slots = self.alike(self.own, (view, at), &slots);
         if slots.is_empty() {
             return self.counters.add("horizons_failed");
@@ -331,12 +339,12 @@ impl Kvs {
             let raised = HorizonMessage::Raised { at, slots };
             self.send(from, Lane::Repair, Message::Horizon(raised));
         }
-        if lower.is_empty() {
-            return;
-        }
         let mut due = self.alike(from, (view, at), &lower);
         due.retain(|(slot, _)| self.horizon_of(*slot).fence >= at);
-        if due.len() < lower.len() {
+        // Who does not serve yet is told again.
+        let serves = |slot: &u16| Slot::new(*slot).is_some_and(|slot| self.votes_in(slot, view));
+        let serving = lower.iter().filter(|(slot, _)| serves(slot)).count();
+        if due.len() < serving {
             // Something came between, or was missed: it is pulled.
             self.pulls.forget(&from);
             self.schedule_pulls(now.mono);
@@ -355,7 +363,7 @@ impl Kvs {
 
     fn on_raised(&mut self, from: NodeId, at: u64, slots: &[u16]) {
         self.horizons.note_known(from, &numbered(slots), at);
-        let mut by_view: BTreeMap<(u64, Vec<NodeId>), Vec<u16>> = BTreeMap::new();
+        let mut by_view: BTreeMap<Voting, Vec<u16>> = BTreeMap::new();
         for slot in numbered(slots).iter() {
             let view = &self.views.get(slot).view;
             let others: Vec<NodeId> = self.others_of(slot).collect();
@@ -387,7 +395,7 @@ impl Kvs {
         }
     }
 
-    fn others_of(&self, slot: Slot) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn others_of(&self, slot: Slot) -> impl Iterator<Item = NodeId> + '_ {
         let voters = self.views.get(slot).view.voters.iter();
         voters.copied().filter(|id| *id != self.own)
     }
@@ -397,8 +405,10 @@ impl Kvs {
     fn settle_horizons(&mut self) -> bool {
         let mut asked: BTreeMap<(NodeId, u64, u64), Vec<Slot>> = BTreeMap::new();
         for (first, last, own) in self.horizons.slots.runs() {
-            let slots = (first..=last).filter_map(Slot::new);
-            for slot in slots.filter(|_| own.at > 0) {
+            if own.at == 0 {
+                continue;
+            }
+            for slot in (first..=last).filter_map(Slot::new) {
                 let state = self.views.get(slot);
                 if !self.leads(state) || !self.views.serves(state) {
                     continue;

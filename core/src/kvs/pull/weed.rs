@@ -115,10 +115,10 @@ impl Kvs {
         (branches, after): (&[Branch], Option<&Key>),
         entries: &[(Key, Version)],
         done: usize,
-    ) -> Vec<Key> {
+    ) -> BTreeSet<Key> {
         let mut rising = branches.iter().filter_map(Branch::slot);
         if !rising.any(|slot| self.rises_to(pulling, slot).is_some()) {
-            return Vec::new();
+            return BTreeSet::new();
         }
         let listed: BTreeMap<&Key, Version> = entries
             .iter()
@@ -149,7 +149,7 @@ impl Kvs {
     }
 
     /// Drops what is dead.
-    pub(super) fn weed(&mut self, pull: u64, keys: Vec<Key>) {
+    pub(super) fn weed(&mut self, pull: u64, keys: BTreeSet<Key>) {
         self.counters.add_many("entries_weeded", keys.len() as u64);
         let writes: Vec<Write> = keys.iter().map(entry_removal).collect();
         let placed = keys.into_iter().map(|key| Placed {
@@ -180,7 +180,10 @@ impl Kvs {
         let sums = self.sums_to(rising.iter().copied());
         // Whoever has collected nothing takes nothing amiss.
         let zero = SlotSet::from_slots(zero.into_iter().map(|(slot, _)| slot));
-        self.horizons.adopt(&zero, Horizon::default());
+        if !zero.is_empty() {
+            self.horizons.adopt(&zero, Horizon::default());
+            self.save_horizons(Vec::new(), Pending::Rest);
+        }
         let pulling = self.pulls.active.get_mut(&id)?;
         pulling.is_levelled = true;
         pulling.lacks |= sums.len() < rising.len();
