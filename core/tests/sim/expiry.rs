@@ -64,9 +64,18 @@ pub struct Record {
     /// The version of each of its values, and of the last delete.
     versions: BTreeMap<u64, Version>,
     pub deleted: Option<Version>,
-    /// Calls that may yet change it, or may have.
+    /// Calls that may yet change it, or may have, and the deletes among them.
     pending: u64,
+    deletes: u64,
     changes: u64,
+}
+
+impl Record {
+    /// A call that may have changed it has ended, and it is known how.
+    fn ended(&mut self, action: &Action) {
+        self.pending -= 1;
+        self.deletes -= u64::from(*action == Action::Delete);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +141,7 @@ impl Callers {
         let (dead, acknowledged) = (record.dead.clone(), record.acknowledged.clone());
         if action != Action::Get {
             record.pending += 1;
+            record.deletes += u64::from(action == Action::Delete);
             record.changes += 1;
         }
         let changes = record.changes;
@@ -179,7 +189,7 @@ impl Callers {
             Reply::Missing if call.mode != Mode::One => self.check_missing(world, &call),
             Reply::Failed(RequestError::OutcomeUnknown) => None,
             Reply::Failed(_) if call.action != Action::Get => {
-                self.record(&call).pending -= 1;
+                self.record(&call).ended(&call.action);
                 None
             }
             Reply::Missing | Reply::Listed(_) | Reply::Watched(_) => None,
@@ -208,7 +218,7 @@ impl Callers {
         };
         self.until.extend(value.map(|value| (value, until)));
         let record = self.record(call);
-        record.pending -= 1;
+        record.ended(&call.action);
         record.changes += 1;
         record.acknowledged.extend(value);
         record.versions.extend(value.map(|value| (value, version)));
@@ -242,7 +252,10 @@ impl Callers {
     fn check_missing(&mut self, world: &World, call: &Call) -> Option<String> {
         let ahead = self.highest_clock(world);
         let record = self.records.entry(call.key.clone()).or_default();
-        record.dead.extend(&call.acknowledged);
+        // A delete that is under way may be found by one read, and not by the next.
+        if record.deletes == 0 {
+            record.dead.extend(&call.acknowledged);
+        }
         let (_, until) = record.newest?;
         self.missed += u64::from(matches!(until, Until::UnixMs(_)));
         if record.pending > 0 || record.changes != call.changes {
