@@ -32,6 +32,7 @@ mod key;
 mod list;
 mod message;
 mod mirror;
+mod mirrors;
 mod narrow;
 mod pair;
 mod peers;
@@ -69,6 +70,7 @@ pub use self::list::{List, ListError, PAGE_BYTES_MAX, PAGE_KEY_COUNT_MAX, Page};
 pub(crate) use self::message::Message;
 use self::message::Op;
 use self::mirror::CopyCounts;
+use self::mirrors::{Mirrors, Pages};
 pub(crate) use self::peers::Living;
 use self::peers::Peers;
 use self::promise::Promises;
@@ -76,7 +78,6 @@ use self::pulling::Pulls;
 use self::register::Registers;
 pub use self::request::{Condition, Copies, Mode, Reply, RequestError, RequestId, Terms};
 use self::retire::Retirements;
-use self::slots::SlotMap;
 use self::source::Fetches;
 use self::storage::Pending;
 pub(crate) use self::storage::{HORIZONS_KEY, VIEWS_KEY, entries_range};
@@ -120,7 +121,7 @@ pub(crate) struct Kvs {
     views: Views,
     peers: Peers,
     /// The pages that keep further copies of each slot.
-    mirrors: SlotMap<Vec<NodeId>>,
+    mirrors: Mirrors,
     copy_counts: CopyCounts,
     clients: Clients,
     coordinations: Coordinations,
@@ -156,7 +157,7 @@ impl Kvs {
             index: Index::default(),
             views: Views::new(own),
             peers: Peers::default(),
-            mirrors: SlotMap::new(Vec::new()),
+            mirrors: Mirrors::default(),
             copy_counts: CopyCounts::default(),
             clients: Clients::default(),
             coordinations: Coordinations::default(),
@@ -343,13 +344,13 @@ impl Kvs {
             slot: slot.number(),
             view: view.number,
             voters: view.voters.clone(),
-            mirrors: self.mirrors(slot),
+            mirrors: self.mirrors(slot).iter().collect(),
         }
     }
 
     /// The pages among the first three members clockwise of a slot's start.
-    fn mirrors(&self, slot: Slot) -> Vec<NodeId> {
-        self.mirrors.get(slot).clone()
+    fn mirrors(&self, slot: Slot) -> Pages {
+        self.mirrors.of(slot)
     }
 
     /// Records, in slots where this node votes, that are not on min(3,

@@ -223,7 +223,7 @@ impl Kvs {
         let mut voters = self.views.get(slot).view.voters.iter();
         let voter_lives = voters.any(|voter| self.peers.is_alive(voter));
         let request = self.clients.requests.get(&id);
-        let untried = |id: &NodeId| request.is_some_and(|request| !request.tried.contains(id));
+        let untried = |id: NodeId| request.is_some_and(|request| !request.tried.contains(&id));
         let mut others = mirrors.iter().filter(|id| self.peers.is_alive(id));
         let alone = !voter_lives && !others.any(untried);
         let own_part = match op {
@@ -252,8 +252,9 @@ impl Kvs {
             return;
         };
         let slot = request.op.key().slot();
-        let mut mirrors = self.mirrors(slot).into_iter();
+        let mirrors = self.mirrors(slot);
         let mirror = mirrors
+            .iter()
             .find(|mirror| !request.tried.contains(mirror) && self.peers.is_alive(mirror))
             .filter(|_| request.op.mode() == Mode::One);
         let voters = &self.views.get(slot).view.voters;

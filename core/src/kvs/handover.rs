@@ -257,7 +257,7 @@ impl Kvs {
         let view = &self.views.get(slot).view;
         view.number == 0
             || view.voters.contains(&self.own)
-            || self.mirrors.get(slot).contains(&self.own)
+            || self.mirrors(slot).contains(&self.own)
             || (self.hand_overs.is_learning(slot) && !self.retirements.is_own())
     }
 }

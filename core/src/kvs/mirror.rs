@@ -8,7 +8,7 @@
 //! copies that it never sent, where it learnt of entries otherwise: so the
 //! mirror pulls those.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -106,7 +106,7 @@ impl Kvs {
         if alive.next().is_some_and(|first| *first != self.own) {
             return;
         }
-        for mirror in self.mirrors(key.slot()) {
+        for mirror in self.mirrors(key.slot()).iter() {
             if mirror != self.own {
                 let count = self.copy_counts.next(mirror, &mut self.rng, now.mono);
                 let (key, entry) = (key.clone(), entry.clone());
@@ -118,9 +118,10 @@ impl Kvs {
 
     /// Entries came otherwise than by a write: mirrors shall pull them.
     pub(super) fn owe_mirrors(&mut self, slots: impl Iterator<Item = Slot>, now: Now) {
-        let mut owed: Vec<NodeId> = slots.flat_map(|slot| self.mirrors(slot)).collect();
-        owed.sort_unstable();
-        owed.dedup();
+        let mut owed = BTreeSet::new();
+        for slot in slots {
+            owed.extend(self.mirrors(slot).iter());
+        }
         for mirror in owed.into_iter().filter(|mirror| *mirror != self.own) {
             self.copy_counts.next(mirror, &mut self.rng, now.mono);
         }

@@ -6,8 +6,7 @@ use core::time::Duration;
 
 use crate::id::NodeId;
 use crate::identity::Facts;
-use crate::kvs::key::Slot;
-use crate::kvs::slots::{SlotMap, SlotSet};
+use crate::kvs::mirrors::Mirrors;
 use crate::kvs::waits::{Answered, Question, Waits};
 use crate::rtt::Rtt;
 use crate::status::Class;
@@ -64,31 +63,25 @@ impl News {
 impl Peers {
     /// Whoever started again was gone, and came.
     pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Living>, now: Instant) -> News {
-        let gone = self
-            .alive
-            .iter()
-            .filter(|(id, was)| alive.get(id) != Some(was));
-        let mut others = alive.iter();
-        let news = News {
-            gone: gone.map(|(id, _)| *id).collect(),
-            came: others.any(|(id, is)| self.alive.get(id) != Some(is)),
-        };
-        for id in &news.gone {
+        let gone = missing(&self.alive, &alive);
+        let came = missing(&alive, &self.alive);
+        for id in &gone {
             self.caught_up.remove(id);
             self.comparing.remove(id);
             self.timeouts.remove(id);
             self.waits.on_gone(id);
+            self.came.remove(id);
         }
-        for (id, is) in &alive {
-            if self.alive.get(id) != Some(is) {
-                self.came.insert(*id, now);
-                self.agreed.remove(id);
-            }
-            self.absent.remove(id);
+        for id in &came {
+            self.came.insert(*id, now);
+            self.agreed.remove(id);
         }
-        self.came.retain(|id, _| alive.contains_key(id));
+        self.absent.retain(|id, _| !alive.contains_key(id));
         self.alive = alive;
-        news
+        News {
+            gone,
+            came: !came.is_empty(),
+        }
     }
 
     pub(super) fn is_alive(&self, id: &NodeId) -> bool {
@@ -138,35 +131,10 @@ impl Peers {
         next.map(|(id, _)| *id)
     }
 
-    /// The pages among the first three members, of any class, at or after the
-    /// start of each slot; `own` is a member, too.
-    pub(super) fn mirrors(&self, own: (NodeId, Class)) -> SlotMap<Vec<NodeId>> {
-        /// Members of any class, from the start of a slot, that hold copies.
-        const COPY_COUNT: usize = 3;
-        let alive = self.alive.iter();
-        let mut members: BTreeMap<NodeId, Class> =
-            alive.map(|(id, living)| (*id, living.class)).collect();
-        members.insert(own.0, own.1);
-        let round: Vec<(NodeId, Class)> = members.into_iter().collect();
-        let mut mirrors = SlotMap::new(Vec::new());
-        let before = round.iter().cycle().skip(round.len() - 1);
-        for (place, (id, (previous, _))) in round.iter().map(|(id, _)| id).zip(before).enumerate() {
-            let (first, last) = (Slot::of(previous).next(), Slot::of(id));
-            // Two members in one slot: the second comes first for none. The
-            // first of all comes after the last: all in one slot, it has all.
-            if Slot::of(previous) == last && place > 0 {
-                continue;
-            }
-            let next = round
-                .iter()
-                .cycle()
-                .skip(place)
-                .take(COPY_COUNT.min(round.len()));
-            let pages = next.filter(|(_, class)| *class == Class::Transient);
-            let pages: Vec<NodeId> = pages.map(|(id, _)| *id).collect();
-            mirrors.update(&SlotSet::arc(first, last), |own| own.clone_from(&pages));
-        }
-        mirrors
+    /// Which pages mirror which slots; `own` is a member, too.
+    pub(super) fn mirrors(&self, own: (NodeId, Class)) -> Mirrors {
+        let others = self.alive.iter().map(|(id, living)| (*id, living.class));
+        Mirrors::new(others, own)
     }
 
     pub(super) fn set_timeout(&mut self, id: &NodeId, timeout: Duration) {
@@ -235,44 +203,16 @@ impl Peers {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(first: u8, second: u8) -> NodeId {
-        let mut bytes = [0; 32];
-        (bytes[0], bytes[1]) = (first, second);
-        NodeId::from_bytes(bytes)
-    }
-
-    fn living(class: Class) -> Living {
-        Living { class, epoch: 1 }
-    }
-
-    #[test]
-    fn members_in_one_slot_mirror_all_slots() {
-        // Slots are the first 12 bits: these three lie in one.
-        let pages = [id(7, 1), id(7, 2)];
-        let mut peers = Peers::default();
-        peers.set(
-            pages.map(|page| (page, living(Class::Transient))).into(),
-            Instant::default(),
-        );
-        let mirrors = peers.mirrors((id(7, 3), Class::Durable));
-        for slot in [id(0, 0), id(7, 0), id(200, 0)] {
-            assert_eq!(mirrors.get(Slot::of(&slot)), &pages.to_vec());
+/// What is in the one and not, or not the same, in the other: both are in order,
+/// and walked through once.
+fn missing(these: &BTreeMap<NodeId, Living>, those: &BTreeMap<NodeId, Living>) -> Vec<NodeId> {
+    let mut those = those.iter().peekable();
+    let mut missing = Vec::new();
+    for this in these {
+        while those.next_if(|that| that.0 < this.0).is_some() {}
+        if those.peek() != Some(&this) {
+            missing.push(*this.0);
         }
     }
-
-    #[test]
-    fn the_first_three_members_of_a_slot_are_asked() {
-        let page = |first| (id(first, 0), living(Class::Transient));
-        let mut peers = Peers::default();
-        peers.set([page(10), page(20), page(30)].into(), Instant::default());
-        let mirrors = peers.mirrors((id(15, 0), Class::Durable));
-        let of = |first| mirrors.get(Slot::of(&id(first, 0))).clone();
-        assert_eq!(of(5), [id(10, 0), id(20, 0)]);
-        assert_eq!(of(16), [id(20, 0), id(30, 0), id(10, 0)]);
-        assert_eq!(of(31), [id(10, 0), id(20, 0)]);
-    }
+    missing
 }

@@ -19,6 +19,7 @@ use super::expiry::Expiry;
 use super::horizon::{Collected, Horizon};
 use super::key::{Key, Slot};
 use super::message::{Message, Pull, Split, ViewMessage};
+use super::mirrors::Pages;
 use super::pulling::{Pulling, Purpose, REVIEW, Step};
 use super::slots::{SlotMap, SlotSet};
 use super::storage::{Pending, Placed, entry_write};
@@ -87,27 +88,40 @@ impl Kvs {
     /// lives, pages pull from one another.
     pub(super) fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
         let mut shared: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-        for (first, last, mirrors) in self.mirrors.runs() {
-            for (view_first, view_last, state) in self.views.runs() {
-                let (first, last) = (first.max(view_first), last.min(view_last));
-                let voters = &state.view.voters;
-                if first > last || voters.is_empty() {
-                    continue;
+        let mut views = self.views.runs().peekable();
+        for (first, last, pages) in self.mirrors.runs() {
+            while let Some((view_first, view_last, state)) = views.peek() {
+                let (from, to) = (first.max(*view_first), last.min(*view_last));
+                for peer in self.mirrored_with(&state.view.voters, pages) {
+                    shared.entry(peer).or_default().push(from, to);
                 }
-                let lives = |id: &&NodeId| **id == self.own || self.peers.is_alive(id);
-                let leader = voters.iter().find(lives);
-                let peers = match leader {
-                    Some(leader) if *leader == self.own => mirrors.as_slice(),
-                    _ if !mirrors.contains(&self.own) => &[],
-                    Some(leader) => core::slice::from_ref(leader),
-                    None => mirrors.as_slice(),
-                };
-                for peer in peers.iter().filter(|peer| **peer != self.own) {
-                    shared.entry(*peer).or_default().push(first, last);
+                if *view_last > last {
+                    break;
                 }
+                views.next();
             }
         }
         shared.into_iter().collect()
+    }
+
+    /// The other members with whom this node shares slots of these voters and
+    /// pages, as a page or with pages.
+    fn mirrored_with(
+        &self,
+        voters: &[NodeId],
+        pages: Pages,
+    ) -> impl Iterator<Item = NodeId> + use<> {
+        let lives = |id: &&NodeId| **id == self.own || self.peers.is_alive(id);
+        let (leader, pages) = match voters.iter().find(lives) {
+            _ if voters.is_empty() => (None, Pages::default()),
+            Some(leader) if *leader == self.own => (None, pages),
+            _ if !pages.contains(&self.own) => (None, Pages::default()),
+            Some(leader) => (Some(*leader), Pages::default()),
+            None => (None, pages),
+        };
+        let own = self.own;
+        let peers = leader.into_iter().chain(pages.iter());
+        peers.filter(move |peer| *peer != own)
     }
 
     /// This node is to become a voter: it fills itself from the leader.

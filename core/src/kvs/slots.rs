@@ -31,18 +31,6 @@ impl SlotSet {
         set
     }
 
-    /// The slots from one to another, both included; round the ring where the
-    /// first comes after the last.
-    pub(crate) fn arc(first: Slot, last: Slot) -> Self {
-        let (first, last) = (first.number(), last.number());
-        let ranges = if first <= last {
-            [(first, last)].into()
-        } else {
-            [(0, last), (first, SLOT_COUNT - 1)].into()
-        };
-        Self { ranges }
-    }
-
     /// Adds a range that comes after all others.
     pub(crate) fn push(&mut self, first: u16, last: u16) {
         match self.ranges.last_mut() {
@@ -150,14 +138,12 @@ impl<T: Clone + PartialEq> SlotMap<T> {
     }
 
     fn merge(&mut self) {
-        let mut last: Option<T> = None;
-        self.runs.retain(|_, value| {
-            let keep = last.as_ref() != Some(value);
-            if keep {
-                last = Some(value.clone());
-            }
-            keep
-        });
+        let runs = self.runs.iter().zip(self.runs.iter().skip(1));
+        let like_before = runs.filter(|((_, before), (_, value))| before == value);
+        let like_before: Vec<u16> = like_before.map(|(_, (first, _))| *first).collect();
+        for first in like_before {
+            self.runs.remove(&first);
+        }
     }
 }
 

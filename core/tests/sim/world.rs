@@ -6,7 +6,7 @@ mod hub;
 mod wire;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use roundelay_core::hub::{ConnectionId, Hub, HubLimits};
@@ -154,7 +154,8 @@ pub struct World {
     pub processes: Vec<Process>,
     /// How many of them, from the first on, are relays.
     pub relay_count: usize,
-    ids: BTreeMap<NodeId, usize>,
+    /// Only ever looked up: no order of it shows anywhere.
+    ids: HashMap<NodeId, usize>,
     network: Network,
     queue: BinaryHeap<Reverse<Queued>>,
     order: u64,
@@ -192,7 +193,7 @@ impl World {
             weather,
             processes: Vec::new(),
             relay_count: 1,
-            ids: BTreeMap::new(),
+            ids: HashMap::new(),
             frozen: BTreeMap::new(),
             bytes: 0,
             network: Network::new("sim", b"").unwrap(),

@@ -2,8 +2,6 @@
 //! how to make Chord correct*, 2017, section 5): from every member the first
 //! live successors lead into one ring, in order; successor lists are in order.
 
-use std::collections::BTreeMap;
-
 use roundelay_core::NodeId;
 
 use crate::world::{SECOND, World};
@@ -55,43 +53,37 @@ pub fn check(world: &World) -> Result<(), String> {
     if (0..world.relay_count).any(|relay| !is_settled(world, relay)) {
         return Ok(());
     }
-    let members: BTreeMap<NodeId, usize> = world
-        .alive()
-        .filter(|(index, _)| is_settled(world, *index))
-        .map(|(index, node)| (node.id(), index))
+    let settled: Vec<bool> = (0..world.processes.len())
+        .map(|index| is_settled(world, index))
         .collect();
-    let next_of = |id: &NodeId| -> Result<Option<NodeId>, String> {
-        let index = members[id];
+    let next_of = |index: usize| -> Result<Option<usize>, String> {
         let node = world.processes[index].node.as_ref();
         let list = node.map_or(&[][..], |node| node.successors());
-        let lives = |id: &NodeId| {
-            let process = world.index(id).map(|index| &world.processes[index]);
-            process.is_some_and(|process| process.node.is_some())
-        };
-        if !list.iter().any(lives) {
+        let places = || list.iter().filter_map(|id| world.index(id));
+        if !places().any(|place| world.processes[place].node.is_some()) {
             return Err(format!("p{index} has no live successor: {list:?}"));
         }
         // Perhaps all of them look for their places.
-        Ok(list.iter().find(|id| members.contains_key(id)).copied())
+        Ok(places().find(|place| settled[*place]))
     };
     // From each member on: either into what is known to lead to the ring, or
     // round it for the first time.
-    let mut done: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut done: Vec<Option<usize>> = vec![None; settled.len()];
     let mut rings = Vec::new();
-    for (walk, start) in members.keys().enumerate() {
+    for start in (0..settled.len()).filter(|index| settled[*index]) {
         let mut path = Vec::new();
-        let mut at = *start;
+        let mut at = start;
         let mut ends = false;
-        while !ends && !done.contains_key(&at) {
-            done.insert(at, walk);
+        while !ends && done[at].is_none() {
+            done[at] = Some(start);
             path.push(at);
-            match next_of(&at)? {
+            match next_of(at)? {
                 Some(next) => at = next,
                 None => ends = true,
             }
         }
-        if !ends && done[&at] == walk {
-            let from = path.iter().position(|id| *id == at).unwrap_or(0);
+        if !ends && done[at] == Some(start) {
+            let from = path.iter().position(|place| *place == at).unwrap_or(0);
             rings.push(path.split_off(from));
         }
     }
@@ -101,7 +93,8 @@ pub fn check(world: &World) -> Result<(), String> {
     }
     // Once round, and no more: one step alone passes zero.
     let ring = rings.pop().unwrap_or_default();
-    let pairs = ring.iter().zip(ring.iter().cycle().skip(1));
+    let ids = ring.iter().map(|place| world.id(*place));
+    let pairs = ids.clone().zip(ids.cycle().skip(1));
     let wraps = pairs.filter(|(id, next)| next <= id).count();
     if wraps > 1 {
         return Err(format!("the ring of {} is out of order", ring.len()));
