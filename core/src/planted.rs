@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 16] = [
+pub const BUGS: [&str; 19] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -21,6 +21,9 @@ pub const BUGS: [&str; 16] = [
     "expires_by_local_clock",
     "watch_goes_on",
     "tombstone_early",
+    "reply_before_majority",
+    "vote_before_refill",
+    "hint_dropped",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -354,12 +354,20 @@ impl Kvs {
             return;
         };
         one.voted.insert(voter);
+        let voted = one.voted.len();
+        #[cfg(planted_bugs)]
+        let voted = match crate::planted::is("reply_before_majority") {
+            true => voted.max(one.need),
+            false => voted,
+        };
         let outcome = one.written(Outcome::Written {
             version: entry.version,
-            copies: Copies::counted(one.voted.len(), one.voters.len()),
+            copies: Copies::counted(voted, one.voters.len()),
         });
-        let answer = one.origin.take_if(|_| one.voted.len() >= one.need);
+        let answer = one.origin.take_if(|_| voted >= one.need);
         let done = one.is_done(|voter| self.peers.is_alive(voter));
+        #[cfg(planted_bugs)]
+        let done = done || (voted >= one.need && crate::planted::is("hint_dropped"));
         if let Some(origin) = answer {
             self.conclude(origin, outcome, now);
         }

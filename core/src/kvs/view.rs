@@ -172,7 +172,10 @@ impl Views {
     }
 
     pub(crate) fn serves(&self, state: &SlotState) -> bool {
-        self.votes(state) && state.filled && state.confirmed && state.accepted.is_none()
+        let filled = state.filled;
+        #[cfg(planted_bugs)]
+        let filled = filled || crate::planted::is("vote_before_refill");
+        self.votes(state) && filled && state.confirmed && state.accepted.is_none()
     }
 
     /// Whether this node is a voter, serving or not.

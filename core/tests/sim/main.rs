@@ -193,7 +193,7 @@ fn planted_bugs_are_caught() {
     let lists: Run = |seed| run(Scenario::lists(seed));
     let watches: Run = |seed| run(Scenario::watches(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 16] = [
+    let expected: [(&str, Run, &str); 19] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -210,6 +210,9 @@ fn planted_bugs_are_caught() {
         ("expires_by_local_clock", expiry::run, "came back"),
         ("watch_goes_on", watches, "watching"),
         ("tombstone_early", graves::run, "came back"),
+        ("reply_before_majority", general, "is not on a majority"),
+        ("vote_before_refill", lost_disk, "was acknowledged"),
+        ("hint_dropped", general, "copies of"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();

@@ -89,6 +89,10 @@ impl Kvs {
     /// Some voters took a write, others perhaps not: those are behind, this node
     /// perhaps, too.
     pub(in crate::kvs) fn level(&mut self, voters: &[NodeId], wrote: &BTreeSet<NodeId>, now: Now) {
+        #[cfg(planted_bugs)]
+        if crate::planted::is("hint_dropped") {
+            return;
+        }
         let own = self.own;
         let own_lacks = voters.contains(&own) && !wrote.contains(&own);
         for voter in voters.iter().filter(|voter| **voter != own) {
