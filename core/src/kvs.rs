@@ -46,6 +46,8 @@ mod retire;
 mod slots;
 mod source;
 mod storage;
+#[cfg(test)]
+mod three;
 mod version;
 mod view;
 mod voter;
@@ -150,10 +152,12 @@ impl Kvs {
     pub(crate) fn new(own: NodeId, class: Class, grace: Duration, mut rng: Rng) -> Self {
         // From the upper half, so that ids of two starts rarely meet.
         let next_id = rng.next_u64() >> 1;
+        let mut clock = Clock::new(&own);
+        clock.vary(rng.next_u64());
         Self {
             own,
             class,
-            clock: Clock::new(&own),
+            clock,
             index: Index::default(),
             views: Views::new(own),
             peers: Peers::default(),

@@ -12,7 +12,7 @@
 //! leader                               each other voter
 //!   |--- Ask (time, sums up to it) ----->|  the same entries up to that time?
 //!   |<-- Agree --------------------------|  then it takes none so old any more
-//!   | all agreed: raises its own
+//!   | all agreed, and it still holds the same: raises its own
 //!   |--- Raise ------------------------->|  still the same: raises its own
 //!   |<-- Raised -------------------------|
 //!   |--- Settled ----------------------->|  all voters have

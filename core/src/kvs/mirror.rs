@@ -139,8 +139,9 @@ impl Kvs {
     pub(super) fn on_mirror(&mut self, from: NodeId, message: MirrorMessage, now: Now) {
         match message {
             MirrorMessage::Copy { count, key, entry } => {
-                self.copy_counts.came(from, count);
+                // One that is not believed is missing, and pulled when it is.
                 if self.clock.observe(entry.version, now.unix_ms) {
+                    self.copy_counts.came(from, count);
                     self.take_copy(key, &entry, now);
                 }
             }
@@ -188,6 +189,8 @@ impl Kvs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kvs::fixture::{at, id, voter};
+    use crate::kvs::version::{CLOCK_AHEAD_MS_MAX, Version};
 
     #[test]
     fn an_answer_to_a_forgotten_count_ends_no_telling() {
@@ -203,5 +206,29 @@ mod tests {
         assert!(!is_level(|count| count + 1), "greater by chance");
         assert!(!is_level(|count| count - 1));
         assert!(is_level(|count| count));
+    }
+
+    #[test]
+    fn a_copy_that_is_not_believed_is_missing() {
+        let from = id(4);
+        for (unix_ms, is_missing) in [(5, false), (CLOCK_AHEAD_MS_MAX + 100, true)] {
+            let mut kvs = voter();
+            let key = Key::new("a/0").unwrap();
+            let entry = Entry {
+                version: Version::end_of(unix_ms),
+                value: None,
+                expires: None,
+            };
+            let sent = |count| Message::Mirror(MirrorMessage::Sent { count });
+            kvs.on_message(from, sent(6), at(10));
+            let copy = MirrorMessage::Copy {
+                count: 7,
+                key,
+                entry,
+            };
+            kvs.on_message(from, Message::Mirror(copy), at(10));
+            let missed = kvs.copy_counts.received[&from] != 7;
+            assert_eq!(missed, is_missing);
+        }
     }
 }

@@ -125,7 +125,7 @@ mod tests {
     use crate::kvs::message::{Prepare, Pull};
     use crate::kvs::slots::SlotSet;
     use crate::kvs::storage::entry_write;
-    use crate::kvs::version::{Clock, Version};
+    use crate::kvs::version::{CLOCK_AHEAD_MS_MAX, Clock, Version};
     use crate::store::{MemoryStore, StoreOp};
     use crate::wire;
 
@@ -341,5 +341,23 @@ mod tests {
         two.pull();
         assert!(two.nodes[0].pulls.has_pulled(&id(2)));
         assert_eq!(two.nodes[0].index.count(), 1);
+    }
+
+    /// Whoever does not believe a version yet does not say that it holds all.
+    #[test]
+    fn a_pull_of_what_is_too_far_ahead_is_in_vain() {
+        let mut two = Two::new();
+        let mut clock = Clock::new(&id(3));
+        let [near, far] = ["a/near", "a/far"].map(|name| Key::new(name).unwrap());
+        two.put(1, &near, &entry(&mut clock, 1));
+        let ahead = Entry {
+            version: clock.tick(CLOCK_AHEAD_MS_MAX + 1),
+            ..entry(&mut clock, 1)
+        };
+        two.put(1, &far, &ahead);
+        two.pull();
+        let node = &two.nodes[0];
+        assert!(node.index.get(&near).is_some() && node.index.get(&far).is_none());
+        assert!(!node.pulls.has_pulled(&id(2)));
     }
 }

@@ -344,11 +344,17 @@ impl Kvs {
                 && branches.iter().any(|branch| branch.holds(key))
                 && !self.is_dead(pulling, key, *version)
         });
-        let newer: Vec<Key> = newer.map(|(key, _)| key).collect();
+        let newer: Vec<(Key, Version)> = newer.collect();
         let Some(pulling) = self.pulls.active.get_mut(&id) else {
             return;
         };
-        pulling.wanted.extend(newer);
+        // What this clock does not believe yet is missing all the same.
+        let is_believed = |version: &Version| version.is_believed(now.unix_ms);
+        pulling.lacks |= !newer.iter().all(|(_, version)| is_believed(version));
+        let believed = newer
+            .into_iter()
+            .filter(|(_, version)| is_believed(version));
+        pulling.wanted.extend(believed.map(|(key, _)| key));
         // What is wanted of this page is fetched before the next is listed: no
         // more than a page is ever remembered.
         let rest = branches.get(usize::from(done)..).unwrap_or_default();
@@ -405,7 +411,7 @@ impl Kvs {
             }
             let believed = self.clock.observe(entry.version, now.unix_ms);
             let newer = entry.version > self.index.version(&key);
-            pulling.lacks |= newer && !admitted;
+            pulling.lacks |= newer && !(admitted && believed);
             if believed && admitted && newer {
                 let before = self.index.set(&key, Some(Meta::of(&key, &entry)));
                 expires.extend(entry.expires);

@@ -16,12 +16,16 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 /// took, in milliseconds: clocks are not set to each other to the last of them.
 const TRUST_MS: u64 = 1000;
 
+/// The bits of a version's node that change when its clock may have gone back.
+const VARIANT: u64 = 0xfffe;
+
 /// A version of a record. A greater one wins; no two writes share one.
 ///
 /// Made by a hybrid logical clock (Kulkarni et al. 2014): milliseconds since
 /// the Unix epoch in the upper 48 bits, a counter in the lower 16, then the
-/// first eight bytes of the id of the node that asked for the write, without their
-/// last bit: with it, it is the version of the tombstone of what expired.
+/// first six bytes of the id of the node that asked for the write, and two that
+/// change whenever its clock may have gone back. Their last bit is clear: with it,
+/// it is the version of the tombstone of what expired.
 ///
 /// A **marked** version is one of a linearizable write, and the ballot by which
 /// it was chosen. It has a term, the number of the view that chose it, which
@@ -53,6 +57,11 @@ impl Version {
     #[must_use]
     pub const fn unix_ms(self) -> u64 {
         self.stamp >> 16
+    }
+
+    /// Whether a wall clock is no more behind it than peers may differ.
+    pub(crate) const fn is_believed(self, unix_ms: u64) -> bool {
+        self.unix_ms() <= unix_ms.saturating_add(CLOCK_AHEAD_MS_MAX)
     }
 
     /// Whether it is of a linearizable write.
@@ -160,6 +169,12 @@ impl Clock {
         }
     }
 
+    /// Makes versions, from now on, that are no others' of this node, whatever the
+    /// clock says: it may have started anew, with a wall clock that was set back.
+    pub(crate) const fn vary(&mut self, variant: u64) {
+        self.node = (self.node & !VARIANT) | ((variant << 1) & VARIANT);
+    }
+
     /// The time by this clock, in milliseconds since the Unix epoch: that of the
     /// wall clock, unless it saw a later one.
     pub(crate) fn unix_ms(&self, unix_ms: u64) -> u64 {
@@ -183,6 +198,8 @@ impl Clock {
     pub(crate) fn turn_back(&mut self, unix_ms: u64, theirs: u64) {
         self.ahead_ms = unix_ms.saturating_sub(theirs);
         self.latest = self.latest.min(theirs << 16);
+        // Stamps come once more that were given to other writes, perhaps.
+        self.vary((self.node >> 1).wrapping_add(1));
     }
 
     /// Another voter has taken a version: by its clock, too, it is not too far
@@ -208,7 +225,7 @@ impl Clock {
     /// Returns whether it is to be believed: one more than
     /// [`CLOCK_AHEAD_MS_MAX`] ahead of the local wall clock is not.
     pub(crate) fn observe(&mut self, version: Version, unix_ms: u64) -> bool {
-        if version.unix_ms() > unix_ms.saturating_add(CLOCK_AHEAD_MS_MAX) {
+        if !version.is_believed(unix_ms) {
             return false;
         }
         self.latest = self.latest.max(version.stamp);
@@ -257,6 +274,20 @@ mod tests {
         let theirs = Clock::new(&NodeId::from_bytes([2; 32])).tick(hour + 10);
         assert!(clock.observe(theirs, hour + 11));
         assert_eq!(clock.unix_ms(hour + 20), hour + 19);
+    }
+
+    #[test]
+    fn a_clock_that_turns_back_makes_no_version_twice() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let mut made = alloc::collections::BTreeSet::new();
+        // Voters whose clocks differ refuse it by turns.
+        for theirs in [1000, 900, 1000, 900, 1000] {
+            clock.turn_back(5000, theirs);
+            for later in 0..200 {
+                assert!(made.insert(clock.tick(5000 + later)));
+            }
+        }
+        assert!(made.iter().all(|version| version.node & 1 == 0));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Faults {
     Moves,
     /// Some processes hear the others no more for a while.
     Partitions,
+    /// Pages and durable nodes do nothing for a while, one at a time.
+    Frozen,
 }
 
 /// Durable nodes that live at most, and at least, while they come and go.
@@ -37,6 +39,8 @@ pub struct Breaker {
     next_at: u64,
     down: Vec<(usize, u64)>,
     heal_at: Option<u64>,
+    /// Who does nothing, and until when.
+    frozen: Option<(usize, u64)>,
     /// Who passes its places on before it leaves, and until when.
     retiring: Option<(usize, u64)>,
     pages_max: usize,
@@ -51,6 +55,7 @@ impl Breaker {
             next_at: first_at,
             down,
             heal_at: None,
+            frozen: None,
             retiring: None,
             pages_max,
             random,
@@ -59,7 +64,8 @@ impl Breaker {
 
     /// Whether everything that was broken is mended.
     pub fn is_idle(&self) -> bool {
-        self.down.is_empty() && self.heal_at.is_none() && self.retiring.is_none()
+        let is_broken = self.heal_at.is_some() || self.frozen.is_some();
+        self.down.is_empty() && !is_broken && self.retiring.is_none()
     }
 
     /// Does what is due.
@@ -88,6 +94,10 @@ impl Breaker {
             world.heal();
             self.next_at = world.now + self.random.between(100 * MS, 5 * SECOND);
         }
+        if let Some((index, _)) = self.frozen.take_if(|(_, at)| *at <= world.now) {
+            world.thaw(index);
+            self.next_at = world.now + self.random.between(100 * MS, 5 * SECOND);
+        }
         if world.now < self.next_at || !self.is_idle() {
             return;
         }
@@ -97,6 +107,7 @@ impl Breaker {
             Faults::LostDisk => self.lose_disk(world, workload, checker),
             Faults::Moves => self.move_one(world, workload, checker),
             Faults::Partitions => self.part(world),
+            Faults::Frozen => self.freeze(world),
         }
     }
 
@@ -112,6 +123,28 @@ impl Breaker {
         let longest = self.random.pick(&[300 * MS, 3 * SECOND, 20 * SECOND]);
         let longest = longest.unwrap_or(SECOND);
         self.heal_at = Some(world.now + self.random.between(longest / 4, longest));
+    }
+
+    /// Freezes one for a while, a page as a rule; some find all links broken.
+    fn freeze(&mut self, world: &mut World) {
+        if !is_whole(world) {
+            return;
+        }
+        let pages = of(world, Class::Transient);
+        let class = match self.random.chance(0.6) && !pages.is_empty() {
+            true => pages,
+            false => of(world, Class::Durable),
+        };
+        let Some(index) = self.random.pick(&class) else {
+            return;
+        };
+        let longest = self.random.pick(&[SECOND, 8 * SECOND, 20 * SECOND]);
+        let longest = longest.unwrap_or(SECOND);
+        world.freeze(index);
+        if self.random.chance(0.3) {
+            world.break_links(index);
+        }
+        self.frozen = Some((index, world.now + self.random.between(longest / 4, longest)));
     }
 
     fn move_one(&mut self, world: &mut World, workload: &mut Workload, checker: &mut Checker) {
@@ -148,14 +181,14 @@ impl Breaker {
             3 => {
                 let pages = of(world, Class::Transient);
                 if pages.len() < self.pages_max {
-                    world.add(Class::Transient, 0);
+                    world.add_skewed(Class::Transient);
                 } else if let Some(page) = self.random.pick(&pages) {
                     workload.on_crash(page, checker);
                     world.crash(page, true);
                 }
             }
             _ if durable.len() < DURABLE_MAX => {
-                world.add(Class::Durable, 0);
+                world.add_skewed(Class::Durable);
             }
             _ => {}
         }
@@ -195,7 +228,7 @@ impl Breaker {
             }
             _ => {
                 if pages.len() < self.pages_max {
-                    world.add(Class::Transient, 0);
+                    world.add_skewed(Class::Transient);
                 }
             }
         }

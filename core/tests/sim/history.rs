@@ -100,7 +100,14 @@ impl History {
             Step::Swap(condition, _) | Step::Refused(condition, _) => self.wanted(condition),
             _ => None,
         };
-        format!("{} to {ended}: {:?} {about:?}", one.begun, one.step)
+        let found = match one.step {
+            Step::Refused(_, Some(version)) => self.values.get(&version),
+            _ => None,
+        };
+        format!(
+            "{} to {ended}: {:?} {about:?} {found:?}",
+            one.begun, one.step
+        )
     }
 
     /// A write that nobody knows of, and whose value nobody saw, is left out:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundelay_core::kvs::{Key, Mode};
+use roundelay_core::kvs::{CLOCK_AHEAD_MS_MAX, Key, Mode};
 use roundelay_core::status::Class;
 use roundelay_core::{Event, TOMBSTONE_GRACE};
 
@@ -12,10 +12,17 @@ use crate::lists;
 use crate::random::Random;
 use crate::watchers;
 use crate::workload::{Action, Workload};
-use crate::world::{MS, SECOND, Weather, World};
+use crate::world::{Clocks, MS, SECOND, Weather, World};
 
 /// How long a ring may take to settle after the last fault.
 const SETTLE: u64 = 60 * SECOND;
+
+/// How far clocks are ahead or behind that differ by minutes: no two by more than
+/// peers believe.
+const SKEW_MS: u64 = 145_000;
+/// How far a clock is ahead or behind that is wrong, and when it goes wrong.
+const WRONG_MS: i64 = 20 * 60 * 1000;
+const WRONG_AT: u64 = 8 * SECOND;
 
 /// Frames that a process may send in a second, on an average of the whole run.
 /// Calls alone make some 40: a storm makes thousands.
@@ -31,6 +38,7 @@ pub struct Scenario {
     pub pages: usize,
     pub weather: Weather,
     pub faults: Faults,
+    pub clocks: Clocks,
     /// For how long nodes remember what was deleted.
     pub grace: Duration,
     /// How long things happen, before the ring is left to settle.
@@ -67,6 +75,7 @@ impl Scenario {
             pages,
             weather,
             faults: Faults::OneAtATime,
+            clocks: Clocks::SET,
             grace: match seed % 4 {
                 3 => Duration::from_secs(2),
                 _ => TOMBSTONE_GRACE,
@@ -99,15 +108,24 @@ impl Scenario {
 
     /// Linearizable calls, in all the trouble there is.
     pub fn registers(seed: u64) -> Self {
-        let base = match seed % 4 {
+        let base = match seed % 5 {
             0 => Self::general(seed),
             1 => Self::lost_disk(seed),
             2 => Self::partitions(seed),
+            3 => Self::frozen(seed),
             _ => Self::moves(seed),
         };
+        let skew_ms = [1000, SKEW_MS, SKEW_MS][seed as usize / 5 % 3];
         Self {
             duration: base.duration.min(40 * SECOND),
             linearizes: true,
+            clocks: Clocks {
+                skew_ms,
+                wrong_ms: [0, 0, WRONG_MS, -WRONG_MS][seed as usize / 15 % 4],
+            },
+            // A tombstone is not forgotten by a clock that is minutes ahead before
+            // the checkers have seen it.
+            grace: base.grace.max(Duration::from_millis(3 * skew_ms)),
             ..base
         }
     }
@@ -135,6 +153,22 @@ impl Scenario {
             durable: 3 + general.durable % 4,
             faults: Faults::Partitions,
             duration: 60 * SECOND,
+            weather: Weather {
+                blocked: 0.0,
+                ..general.weather
+            },
+            ..general
+        }
+    }
+
+    /// Some do nothing for a while, pages and durable nodes, and go on.
+    pub fn frozen(seed: u64) -> Self {
+        let general = Self::general(seed);
+        Self {
+            durable: 2 + general.durable % 4,
+            pages: 1 + general.pages % 4,
+            faults: Faults::Frozen,
+            duration: 40 * SECOND,
             weather: Weather {
                 blocked: 0.0,
                 ..general.weather
@@ -180,6 +214,7 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut world = World::new(scenario.seed, scenario.weather.clone());
     world.relay_count = scenario.relays;
     world.grace = scenario.grace;
+    world.skew_ms = scenario.clocks.skew_ms;
     let mut workload = Workload::default();
     workload.linearizes = scenario.linearizes;
     workload.does_list = scenario.lists;
@@ -191,23 +226,28 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     let mut joins = plan_joins(&scenario, &mut world);
     let first_fault = 4 * SECOND;
     let mut breaker = Breaker::new(scenario.faults, 6, first_fault, random);
-    world.add(Class::Durable, 0);
+    world.add_skewed(Class::Durable);
     if scenario.faults == Faults::LostDisk {
         // The first three, in the order of their numbers, are the voters.
-        world.add(Class::Durable, 0);
-        world.add(Class::Durable, 0);
+        world.add_skewed(Class::Durable);
+        world.add_skewed(Class::Durable);
         joins.retain(|(_, class)| *class == Class::Transient);
     }
     for _ in 1..scenario.relays {
-        world.add(Class::Durable, 0);
+        world.add_skewed(Class::Durable);
         joins.remove(0);
     }
+    let mut wrong_ms = Some(scenario.clocks.wrong_ms).filter(|ms| *ms != 0);
     while world.now < scenario.duration || !breaker.is_idle() {
+        if let Some(ms) = wrong_ms.take_if(|_| world.now >= WRONG_AT) {
+            let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
+            let wrong = world.random.pick(&alive).unwrap_or(0);
+            world.set_wrong(wrong, ms);
+        }
         joins.retain(|(at, class)| {
             let due = *at <= world.now;
             if due {
-                let skew = world.random.between(0, 2000) as i64 - 1000;
-                world.add(*class, skew);
+                world.add_skewed(*class);
             }
             !due
         });
@@ -219,7 +259,14 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
         let pause = world.random.between(MS, 40 * MS);
         pass(&mut world, &mut workload, &mut checker, pause)?;
     }
-    settle(&mut world, &mut workload, &mut checker)?;
+    world.set_right();
+    // What was believed is refused by whoever is behind, until its time comes.
+    let believed_ms = match scenario.clocks.wrong_ms {
+        0 => 0,
+        _ => CLOCK_AHEAD_MS_MAX,
+    };
+    let settling = SETTLE + believed_ms * MS;
+    settle_within(settling, &mut world, &mut workload, &mut checker)?;
     read_back(&mut world, &mut workload, &mut checker)?;
     if scenario.lists {
         lists::read_back(&mut world, &mut workload, &mut checker)?;
@@ -291,10 +338,19 @@ pub fn settle(
     workload: &mut Workload,
     checker: &mut Checker,
 ) -> Result<(), String> {
+    settle_within(SETTLE, world, workload, checker)
+}
+
+fn settle_within(
+    settling: u64,
+    world: &mut World,
+    workload: &mut Workload,
+    checker: &mut Checker,
+) -> Result<(), String> {
     world.weather.loss = 0.0;
     world.weather.resent = 0.0;
     let keys = checker.keys();
-    let deadline = world.now + SETTLE;
+    let deadline = world.now + settling;
     loop {
         pass(world, workload, checker, 200 * MS)?;
         match checker.settled(world, &keys) {

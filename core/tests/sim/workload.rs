@@ -60,8 +60,9 @@ pub struct Workload {
 impl Workload {
     /// Starts a random request at a random live node.
     pub fn begin(&mut self, world: &mut World, checker: &mut Checker) {
-        let alive: Vec<usize> = world.alive().map(|(index, _)| index).collect();
-        let Some(index) = world.random.pick(&alive) else {
+        let alive = world.alive().map(|(index, _)| index);
+        let awake: Vec<usize> = alive.filter(|index| !world.is_frozen(*index)).collect();
+        let Some(index) = world.random.pick(&awake) else {
             return;
         };
         self.count += 1;
@@ -72,7 +73,8 @@ impl Workload {
             return self.begin_linearizable(world, checker, index);
         }
         let mode = match world.random.below(4) {
-            0 => Mode::One,
+            // Where nobody else has a say, a clock that is wrong is right.
+            0 if !world.is_wrong(index) => Mode::One,
             _ => Mode::Quorum,
         };
         // Keys of mode `one` are apart: it promises less.

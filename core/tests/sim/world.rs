@@ -1,6 +1,7 @@
 //! A discrete-event network of real nodes: latency, loss, repeats,
 //! reordering, closed and broken transports.
 
+mod clocks;
 mod frozen;
 mod hub;
 mod wire;
@@ -19,6 +20,7 @@ use roundelay_core::{
 
 use crate::disk::Disk;
 use crate::random::Random;
+pub use clocks::Clocks;
 use wire::Gap;
 
 /// Where the wall clock starts.
@@ -150,6 +152,10 @@ pub struct World {
     pub grace: Duration,
     /// How many milliseconds all clocks of the wall were put forward.
     pub passed_ms: u64,
+    /// How far clocks are ahead or behind at most, and whose is wrong, and what it
+    /// said before.
+    pub skew_ms: u64,
+    wrong: Option<(usize, i64)>,
     pub weather: Weather,
     pub processes: Vec<Process>,
     /// How many of them, from the first on, are relays.
@@ -190,6 +196,8 @@ impl World {
             random: Random::new(seed),
             grace: TOMBSTONE_GRACE,
             passed_ms: 0,
+            skew_ms: Clocks::SET.skew_ms,
+            wrong: None,
             weather,
             processes: Vec::new(),
             relay_count: 1,

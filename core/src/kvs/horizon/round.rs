@@ -148,7 +148,6 @@ impl Kvs {
         let (view, voters) = view;
         let others: Vec<NodeId> = voters.into_iter().filter(|id| *id != self.own).collect();
         let id = self.new_id();
-        self.horizons.set_fence(&set_of(&slots), at);
         let is_alone = others.is_empty();
         self.horizons.round = Some(Round {
             id,
@@ -197,6 +196,8 @@ impl Kvs {
     /// is collected at once than fits into a commit.
     fn round_slots(&self, at: u64) -> Option<(Voting, u64, Vec<Slot>)> {
         let (mut view, mut slots, mut at) = (None, Vec::new(), at);
+        // No further than it takes: a clock that is wrong does no more harm.
+        let mut latest = 0;
         let next = self.horizons.next;
         let (before, after): (Vec<Slot>, Vec<Slot>) = self
             .index
@@ -209,9 +210,10 @@ impl Kvs {
                 continue;
             }
             let mut times = self.index.collectable(slot, at);
-            if times.is_empty() {
+            let Some((last, _)) = times.iter().max() else {
                 continue;
-            }
+            };
+            latest = latest.max(*last);
             let own = (state.view.number, state.view.voters.clone());
             if *view.get_or_insert_with(|| own.clone()) != own || slots.len() >= SLOT_COUNT_MAX {
                 continue;
@@ -222,7 +224,7 @@ impl Kvs {
             }
             slots.push(slot);
         }
-        Some((view?, at, slots))
+        Some((view?, at.min(latest), slots))
     }
 
     fn on_horizon_asked(

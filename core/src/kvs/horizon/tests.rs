@@ -5,8 +5,10 @@ use crate::config::TOMBSTONE_GRACE;
 use crate::identity::Facts;
 use crate::kvs::entry::Entry;
 use crate::kvs::fixture::{Said, at, drain, id, voter, voter_of};
-use crate::kvs::message::{Message, Vote, VoteError};
+use crate::kvs::message::{Message, Prepare, Vote, VoteError};
 use crate::kvs::peers::Living;
+use crate::kvs::three::{HOUR, MINUTE, Three};
+use crate::kvs::{Mode, Reply, RequestId};
 use crate::status::Class;
 use crate::store::Stored;
 use crate::time::Now;
@@ -161,4 +163,88 @@ fn a_voter_that_started_again_is_told_and_marks_wait_for_it() {
     let raised = HorizonMessage::Raised { at: 1000, slots };
     kvs.on_message(id(2), Message::Horizon(raised), now);
     assert!(!kvs.may_be_marked(&key()));
+}
+
+/// One key's slot was collected up to a second after the epoch.
+fn collected(own: u8) -> Kvs {
+    let mut kvs = voter_of(own);
+    let slots = SlotSet::from_slots([key().slot()].into_iter());
+    kvs.horizons.adopt(&slots, Horizon::raised_to(1000));
+    kvs
+}
+
+#[test]
+fn what_came_while_others_were_asked_ends_the_round() {
+    let slot = key().slot().number();
+    let (mut kvs, round) = asking();
+    let other = Key::new("a/1").unwrap();
+    kvs.take_copy(other.clone(), &tombstone(900), late());
+    done(&mut kvs, late());
+    agree(&mut kvs, 2, round, [slot].into());
+    let said = agree(&mut kvs, 3, round, [slot].into());
+    assert_eq!(said, []);
+    assert!(kvs.index.get(&key()).is_some() && kvs.index.get(&other).is_some());
+    assert_eq!(kvs.horizons.get(key().slot()), Horizon::default());
+}
+
+#[test]
+fn a_round_goes_no_further_than_its_last_tombstone() {
+    let slot = key().slot().number();
+    let (mut kvs, round) = asking();
+    agree(&mut kvs, 2, round, [slot].into());
+    agree(&mut kvs, 3, round, [slot].into());
+    assert_eq!(kvs.horizons.get(key().slot()), Horizon::raised_to(1000));
+}
+
+#[test]
+fn a_caller_whose_clock_is_behind_a_fence_follows_it() {
+    let mut kvs = collected(1);
+    let value = Some(b"value".to_vec());
+    kvs.put(RequestId(1), key(), value, Mode::Quorum.into(), at(500));
+    assert_eq!(done(&mut kvs, at(500)).messages, [], "too old");
+    kvs.on_timeout(at(510));
+    let written = done(&mut kvs, at(510)).messages.into_iter();
+    let version = written.filter_map(|(_, message)| match message {
+        Message::Vote(Vote::Write { entry, .. }) => Some(entry.version),
+        _ => None,
+    });
+    let versions: Vec<Version> = version.collect();
+    assert_eq!(versions.len(), 2);
+    assert!(versions.iter().all(|version| version.unix_ms() > 1000));
+}
+
+#[test]
+fn nothing_is_promised_behind_a_fence() {
+    let mut kvs = collected(2);
+    for (unix_ms, promised) in [(999, false), (1001, true)] {
+        let asked = Prepare {
+            id: 7,
+            view: 3,
+            key: key(),
+            ballot: Some(Version::end_of(unix_ms).marked(3)),
+            have: Version::ZERO,
+        };
+        kvs.on_message(id(1), Message::Vote(Vote::Prepare(asked)), late());
+        let said = done(&mut kvs, late()).messages;
+        let [(_, Message::Vote(vote))] = &said[..] else {
+            panic!("{said:?}");
+        };
+        assert_eq!(matches!(vote, Vote::Promised { .. }), promised, "{vote:?}");
+    }
+}
+
+/// The first voter's clock is a month ahead, for a while.
+#[test]
+fn a_clock_that_is_far_ahead_closes_no_slot() {
+    let mut three = Three::new([0; 3]);
+    three.put(1, "value", Mode::Quorum.into());
+    three.delete(1, Mode::Quorum);
+    three.ahead[0] = 30 * 24 * HOUR;
+    three.pass(3 * MINUTE);
+    assert!(three.held(0).1 && three.held(0).0 > Version::ZERO, "kept");
+    three.ahead[0] = 0;
+    let reply = three.put(0, "again", Mode::Quorum.into());
+    assert!(matches!(reply, Reply::Written { .. }), "{reply:?}");
+    three.pass(1000);
+    assert!((0..3).all(|index| three.held(index) == three.held(0)));
 }

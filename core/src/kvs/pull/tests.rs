@@ -4,7 +4,7 @@ use super::*;
 use crate::config::TOMBSTONE_GRACE;
 use crate::identity::Facts;
 use crate::kvs::KvsAction;
-use crate::kvs::fixture::id;
+use crate::kvs::fixture::{id, voter};
 use crate::kvs::key::SLOT_COUNT;
 use crate::kvs::peers::Living;
 use crate::kvs::view::{SlotView, View};
@@ -95,4 +95,87 @@ fn an_answer_that_comes_twice_is_no_answer_to_the_next_question() {
     kvs.on_pull(id(2), listing, NOW);
     let step = &kvs.pulls.active[&pull].step;
     assert!(matches!(step, Step::Listing { .. }), "{step:?}");
+}
+
+/// A pull of one slot, from someone who has collected it up to a time.
+fn pulling(source: u8, slot: Slot, at: u64) -> Pulling {
+    let slots = SlotSet::from_slots([slot].into_iter());
+    let mut collected = SlotMap::new(Horizon::default());
+    collected.update(&slots, |own| *own = Horizon::raised_to(at));
+    Pulling {
+        source: id(source),
+        slots,
+        purpose: Purpose::CatchUp,
+        step: Step::Comparing,
+        lacks: false,
+        collected,
+        is_levelled: false,
+        narrowing: VecDeque::new(),
+        differing: VecDeque::new(),
+        wanted: VecDeque::new(),
+        question: 0,
+        resend_at: NOW.mono,
+        tries: 0,
+    }
+}
+
+/// The second is a fellow voter of the first, the fourth is none.
+#[test]
+fn what_was_left_behind_is_not_taken_from_others() {
+    let mut kvs = voter();
+    let key = Key::new("a/0").unwrap();
+    let slot = key.slot();
+    let slots = SlotSet::from_slots([slot].into_iter());
+    kvs.horizons.adopt(&slots, Horizon::raised_to(1000));
+    for (source, theirs, is_dead) in [
+        (2, 0, true),
+        (2, 999, true),
+        // Both have left it behind: who still names it holds it.
+        (2, 1000, false),
+        (2, 2000, false),
+        (4, 0, true),
+        (4, 2000, true),
+    ] {
+        let pulling = pulling(source, slot, theirs);
+        let dead = |unix_ms| kvs.is_dead(&pulling, &key, Version::end_of(unix_ms));
+        assert_eq!(dead(1000), is_dead, "{source} {theirs}");
+        assert!(!dead(1001), "{source} {theirs}");
+    }
+}
+
+#[test]
+fn what_is_held_may_expire_behind_the_horizon() {
+    let mut kvs = voter();
+    let key = Key::new("a/0").unwrap();
+    let slots = SlotSet::from_slots([key.slot()].into_iter());
+    let version = Version::end_of(500);
+    let entry = Entry {
+        version,
+        value: Some(b"value".to_vec()),
+        expires: None,
+    };
+    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    kvs.horizons.adopt(&slots, Horizon::raised_to(1000));
+    let pulling = pulling(2, key.slot(), 0);
+    assert!(kvs.is_dead(&pulling, &key, Version::end_of(600)));
+    assert!(!kvs.is_dead(&pulling, &key, version.expired()));
+}
+
+/// What a voter has left behind that has no vote is no reason to drop anything.
+#[test]
+fn nobody_goes_by_the_horizon_of_one_who_does_not_vote() {
+    let mut kvs = voter();
+    let key = Key::new("a/0").unwrap();
+    let entry = Entry {
+        version: Version::end_of(500),
+        value: None,
+        expires: None,
+    };
+    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    for (source, weeded) in [(2, true), (4, false)] {
+        let pulling = pulling(source, key.slot(), 1000);
+        let branches = [Branch::whole(key.slot().number())];
+        let weeds = kvs.weeds(&pulling, (&branches, None), &[], 1);
+        assert_eq!(weeds.contains(&key), weeded, "{source}");
+    }
 }

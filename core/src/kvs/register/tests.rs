@@ -1,9 +1,10 @@
 //! What a register leaves behind that ends without a majority.
 
 use super::*;
-use crate::kvs::Mode;
 use crate::kvs::fixture::{Said, at, drain, id, voter};
 use crate::kvs::request::RequestId;
+use crate::kvs::three::{HOUR, MINUTE, Three, key};
+use crate::kvs::{Mode, Reply};
 use crate::store::{StoreError, Stored};
 
 const DONE: Result<Stored, StoreError> = Ok(Stored::Done);
@@ -70,4 +71,49 @@ fn voters_are_behind_after_a_read_that_could_not_bring_them_level() {
     let said = drain(&mut kvs, at(10), stored);
     promise(&mut kvs, &said).write();
     assert_leaves_others_behind(&mut kvs);
+}
+
+/// A ballot that all others refuse for this node's clock leaves no promise here: it
+/// would keep everything off that they write.
+#[test]
+fn of_a_clock_that_is_wrong_no_promise_is_left() {
+    let mut kvs = voter();
+    let hours_later = Now {
+        unix_ms: 10 * HOUR,
+        ..at(0)
+    };
+    let (key, value) = (key(), Some(b"value".to_vec()));
+    let terms = Mode::Linearizable.into();
+    kvs.put(RequestId(1), key.clone(), value, terms, hours_later);
+    let said = drain(&mut kvs, hours_later, DONE);
+    let asked = said
+        .messages
+        .iter()
+        .filter_map(|(to, message)| match message {
+            Message::Vote(Vote::Prepare(asked)) => Some((*to, asked.id)),
+            _ => None,
+        });
+    let asked: Vec<(NodeId, u64)> = asked.collect();
+    assert_eq!(asked.len(), 2);
+    for (voter, vote) in asked {
+        assert_eq!(kvs.promised(&key), Version::ZERO);
+        let why = VoteError::Ahead { unix_ms: 5 };
+        let refused = Message::Vote(Vote::Refused { id: vote, why });
+        kvs.on_message(voter, refused, hours_later);
+        drain(&mut kvs, hours_later, DONE);
+    }
+    assert_eq!(kvs.promised(&key), Version::ZERO);
+    assert_eq!(kvs.index.get(&key), None);
+}
+
+#[test]
+fn a_coordinator_whose_clock_is_wrong_follows_the_others() {
+    let mut three = Three::new([2 * HOUR, 0, 0]);
+    let reply = three.put(0, "value", Mode::Linearizable.into());
+    let Reply::Written { version, .. } = reply else {
+        panic!("{reply:?}");
+    };
+    assert!(version.unix_ms() < HOUR + MINUTE);
+    three.pass(1000);
+    assert!((0..3).all(|index| three.held(index) == (version, false)));
 }
