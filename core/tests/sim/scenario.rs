@@ -223,20 +223,9 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     }
     let mut checker = Checker::default();
     let random = Random::new(scenario.seed ^ 0xdead);
-    let mut joins = plan_joins(&scenario, &mut world);
     let first_fault = 4 * SECOND;
     let mut breaker = Breaker::new(scenario.faults, 6, first_fault, random);
-    world.add_skewed(Class::Durable);
-    if scenario.faults == Faults::LostDisk {
-        // The first three, in the order of their numbers, are the voters.
-        world.add_skewed(Class::Durable);
-        world.add_skewed(Class::Durable);
-        joins.retain(|(_, class)| *class == Class::Transient);
-    }
-    for _ in 1..scenario.relays {
-        world.add_skewed(Class::Durable);
-        joins.remove(0);
-    }
+    let mut joins = begin(&scenario, &mut world);
     let mut wrong_ms = Some(scenario.clocks.wrong_ms).filter(|ms| *ms != 0);
     while world.now < scenario.duration || !breaker.is_idle() {
         if let Some(ms) = wrong_ms.take_if(|_| world.now >= WRONG_AT) {
@@ -274,7 +263,34 @@ pub fn run(scenario: Scenario) -> Result<(), String> {
     if scenario.watches {
         watchers::check(&mut world, &mut workload, &mut checker)?;
     }
-    workload.check_order(&world)?;
+    check_end(&scenario, &world, &mut workload, &checker)
+}
+
+/// The first members; and when the others join.
+fn begin(scenario: &Scenario, world: &mut World) -> Vec<(u64, Class)> {
+    let mut joins = plan_joins(scenario, world);
+    world.add_skewed(Class::Durable);
+    if scenario.faults == Faults::LostDisk {
+        // The first three, in the order of their numbers, are the voters.
+        world.add_skewed(Class::Durable);
+        world.add_skewed(Class::Durable);
+        joins.retain(|(_, class)| *class == Class::Transient);
+    }
+    for _ in 1..scenario.relays {
+        world.add_skewed(Class::Durable);
+        joins.remove(0);
+    }
+    joins
+}
+
+/// What has to hold of a whole run.
+fn check_end(
+    scenario: &Scenario,
+    world: &World,
+    workload: &mut Workload,
+    checker: &Checker,
+) -> Result<(), String> {
+    workload.check_order(world)?;
     if scenario.linearizes && workload.history.count() == 0 {
         return Err("no linearizable call was answered".into());
     }
