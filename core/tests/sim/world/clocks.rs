@@ -29,11 +29,22 @@ impl World {
         self.add(class, skew)
     }
 
-    /// The clock of a computer goes wrong.
-    pub fn set_wrong(&mut self, index: usize, ahead_ms: i64) {
-        self.log(|| format!("the clock of p{index} goes wrong by {ahead_ms} ms"));
-        let skew = &mut self.processes[index].clock_skew_ms;
-        self.wrong = Some((index, std::mem::replace(skew, ahead_ms)));
+    /// Chooses a computer whose clock will go wrong, if none is.
+    pub fn choose_wrong(&mut self) {
+        let alive: Vec<usize> = self.alive().map(|(index, _)| index).collect();
+        if self.wrong.is_none()
+            && let Some(index) = self.random.pick(&alive)
+        {
+            self.wrong = Some((index, self.processes[index].clock_skew_ms));
+        }
+    }
+
+    /// The clock of that one goes wrong.
+    pub fn set_wrong(&mut self, ahead_ms: i64) {
+        if let Some((index, _)) = self.wrong {
+            self.log(|| format!("the clock of p{index} goes wrong by {ahead_ms} ms"));
+            self.processes[index].clock_skew_ms = ahead_ms;
+        }
     }
 
     /// It is set right.
@@ -44,7 +55,7 @@ impl World {
         }
     }
 
-    /// Whether it is this one's clock that is wrong.
+    /// Whether it is this one's clock that is wrong, or will be.
     pub fn is_wrong(&self, index: usize) -> bool {
         self.wrong.is_some_and(|(wrong, _)| wrong == index)
     }
