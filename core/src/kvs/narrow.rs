@@ -121,7 +121,7 @@ mod tests {
     use crate::kvs::entry::{Entry, Meta};
     use crate::kvs::fixture::{at, id, voter_of};
     use crate::kvs::horizon::Horizon;
-    use crate::kvs::key::Key;
+    use crate::kvs::key::{Key, SLOT_COUNT};
     use crate::kvs::message::{Prepare, Pull};
     use crate::kvs::slots::SlotSet;
     use crate::kvs::storage::entry_write;
@@ -228,6 +228,37 @@ mod tests {
             } = two;
             std::println!("{buckets} buckets: {missed} B missed, {bytes} B in {messages} messages");
             assert!(bytes < 2 * missed, "{bytes} B for {missed}");
+        }
+    }
+
+    /// A fellow was away for a moment: what the comparison alone costs, beside the
+    /// records, is a sum of each slot.
+    #[test]
+    fn a_short_absence_costs_a_sum_of_each_slot() {
+        for missed in [1, 10, 100] {
+            let mut two = Two::new();
+            let mut clock = Clock::new(&id(3));
+            let mut records = 0;
+            for number in 0..20_000 {
+                let key = Key::new(alloc::format!("bucket-{}/{number}", number % 4000)).unwrap();
+                let entry = entry(&mut clock, 100);
+                two.put(1, &key, &entry);
+                if number % (20_000 / missed) == 7 {
+                    records += wire::encode(&(&key, &entry)).len();
+                } else {
+                    two.put(0, &key, &entry);
+                }
+            }
+            two.pull();
+            let [here, there] = &two.nodes;
+            assert_eq!(here.index.count(), there.index.count());
+            let Two {
+                bytes, messages, ..
+            } = two;
+            std::println!("{missed} missed: {records} B, {bytes} B in {messages} messages");
+            let slots = usize::from(SLOT_COUNT) * 13;
+            assert!(bytes < slots + 3 * records, "{bytes} B for {records}");
+            assert!(messages < 20, "{messages} messages");
         }
     }
 

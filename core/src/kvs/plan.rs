@@ -225,6 +225,9 @@ impl Kvs {
 }
 
 #[cfg(test)]
+mod spread;
+
+#[cfg(test)]
 mod tests {
     use alloc::collections::BTreeMap;
 
