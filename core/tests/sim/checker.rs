@@ -160,7 +160,10 @@ impl Checker {
         let is_durable = |(voters, _): &(Vec<NodeId>, u64)| {
             let synced = voters.iter().filter(|voter| {
                 let disk = world.index(voter).map(|index| &world.processes[index].disk);
-                disk.and_then(|disk| disk.synced_version(key)) >= Some(version)
+                let held = disk.and_then(|disk| disk.synced_version(key));
+                // An answer may come after what it tells of was deleted and forgotten.
+                let forgotten = disk.and_then(|disk| disk.forgotten_version(key));
+                held.max(forgotten) >= Some(version)
             });
             synced.count() > voters.len() / 2
         };

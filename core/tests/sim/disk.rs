@@ -1,5 +1,7 @@
 //! A disk that forgets, in a crash, what was not synced.
 
+use std::collections::BTreeMap;
+
 use roundelay_core::kvs::{Key, Version};
 use roundelay_core::store::{MemoryStore, StoreOp, Stored, Write};
 
@@ -14,6 +16,8 @@ pub struct Disk {
     pub busy_until: u64,
     /// Entries that were removed, with their versions.
     pub removed: Vec<(Key, Version)>,
+    /// The newest tombstone of each key that was removed.
+    forgotten: BTreeMap<Key, Version>,
     /// Which value each version has, of all that was ever written.
     pub values: Vec<(Version, Option<Vec<u8>>)>,
 }
@@ -35,8 +39,14 @@ impl Disk {
         let gone = writes.iter().filter(|write| write.value.is_none());
         let keys = gone.filter_map(|write| write.key.strip_prefix(b"r"));
         for key in keys.filter_map(|path| Key::from_utf8(path.get(2..)?).ok()) {
-            let version = self.synced_version(&key);
-            self.removed.extend(version.map(|version| (key, version)));
+            let Some((version, deleted)) = self.synced_entry(&key) else {
+                continue;
+            };
+            if deleted {
+                let newest = self.forgotten.entry(key.clone()).or_insert(version);
+                *newest = version.max(*newest);
+            }
+            self.removed.push((key, version));
         }
         self.synced.submit(StoreOp::Commit(writes));
     }
@@ -56,10 +66,20 @@ impl Disk {
 
     /// The version of a key that a crash would leave.
     pub fn synced_version(&self, key: &Key) -> Option<Version> {
+        self.synced_entry(key).map(|(version, _)| version)
+    }
+
+    /// The version of a key that was deleted and forgotten since.
+    pub fn forgotten_version(&self, key: &Key) -> Option<Version> {
+        self.forgotten.get(key).copied()
+    }
+
+    /// The version of a key that a crash would leave, and whether it is deleted.
+    fn synced_entry(&self, key: &Key) -> Option<(Version, bool)> {
         let entry = self.synced.get(&path(key))?;
-        postcard::take_from_bytes(entry)
-            .ok()
-            .map(|(version, _)| version)
+        let ((version, value), _): ((Version, Option<Vec<u8>>), _) =
+            postcard::take_from_bytes(entry).ok()?;
+        Some((version, value.is_none()))
     }
 }
 
