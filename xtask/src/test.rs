@@ -116,6 +116,8 @@ const SUITES: &[Suite] = &[
             "full_disk",
             "--test",
             "http_api",
+            "--test",
+            "transfer",
         ]]),
         env: &[],
         binary: false,
@@ -124,7 +126,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "promises",
-        about: "the release binary: fifty nodes at once, deaths, copies back in time",
+        about: "the release binary: fifty nodes at once, deaths, copies back in time, memory",
         work: Work::Cargo(&[&[
             "test",
             "-p",

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
 pub(crate) mod keys;
+pub(crate) mod load;
 
 use std::collections::BTreeSet;
 use std::fs::File;
