@@ -4,6 +4,7 @@
 //! holds the two together. A request passes the `guard` (who asks, and under
 //! which name), then its handler. Every error is JSON (`error`).
 
+mod batch;
 mod error;
 mod evict;
 mod guard;
@@ -24,6 +25,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::batch::{BATCH_BYTES_MAX, BATCH_LINES_MAX};
 pub(crate) use self::error::code_of;
 pub use self::guard::{Token, TokenError};
 pub(crate) use self::metrics::node_metrics;
@@ -125,6 +127,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {
         ("get", "/v1/kv/", get(kv::get)),
         ("put", "/v1/kv/", put(kv::put)),
         ("delete", "/v1/kv/", delete(kv::delete)),
+        ("post", "/v1/batch", post(batch::batch)),
         ("get", "/v1/locate/{*key}", get(info::locate)),
         ("get", "/v1/status", get(info::status)),
         ("get", "/v1/ring", get(info::ring)),

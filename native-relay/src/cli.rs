@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod config_file;
+mod import;
 mod list;
 mod picture;
 mod serving;
@@ -20,6 +21,7 @@ use roundelay_core::kvs::{Key, KeyError, Ttl, TtlError, Version};
 use roundelay_core::{NodeId, ParseIdError};
 
 pub use self::commands::run;
+pub use self::import::{ExportArgs, ImportArgs};
 pub use self::list::ListArgs;
 pub use self::serving::{NodeArgs, RelayArgs};
 pub use self::watch::WatchArgs;
@@ -145,6 +147,12 @@ pub enum ClientCommand {
     /// Print what becomes of a key, or of the keys of a bucket, one change a line:
     /// first what is there, after the line `reset`, then what changes.
     Watch(WatchArgs),
+    /// Write keys from a file of JSON lines, many at once; what fails is named by its
+    /// line. Ends with 5 if it is unknown whether some were written.
+    Import(ImportArgs),
+    /// Print the keys of buckets and their values, as lines of JSON that import takes.
+    /// Times to live are left out.
+    Export(ExportArgs),
     /// Show how a node is: its place, links and share of the store.
     Status {
         /// Print JSON.

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use roundelay_core::NodeId;
 use roundelay_core::kvs::{RequestError, VALUE_LEN_MAX, Version};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::State;
 use crate::handle::Stopped;
@@ -79,6 +80,23 @@ impl Refusal {
         }
     }
 
+    pub(super) fn bad_line(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_line", message)
+    }
+
+    pub(super) fn long_batch(most: usize) -> Self {
+        let message = format!("not applied: a batch has at most {most} bytes; send several");
+        Self {
+            close: true,
+            ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        }
+    }
+
+    pub(super) fn too_many_lines(most: usize) -> Self {
+        let message = format!("not applied: a batch has at most {most} lines; send several");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
     pub(super) fn body_timeout() -> Self {
         let message = "the body did not come in time; not applied, send it again";
         Self {
@@ -143,15 +161,33 @@ impl Refusal {
         }
     }
 
-    /// Counts the refusal and says it.
-    pub(super) fn answer(self, counters: &Counters) -> Response {
+    /// Counts the refusal, and says it as a part of an answer.
+    pub(super) fn told(self, counters: &Counters) -> Map<String, Value> {
         counters.count(self.code);
-        let body = Body {
+        let told = serde_json::to_value(self.body());
+        let mut told = match told {
+            Ok(Value::Object(told)) => told,
+            _ => Map::new(),
+        };
+        told.insert("status".into(), self.status.as_u16().into());
+        if let Some(current) = self.current {
+            told.insert("version".into(), current.to_string().into());
+        }
+        told
+    }
+
+    fn body(&self) -> Body<'_> {
+        Body {
             error: self.code,
             message: &self.message,
             missing: self.missing.iter().map(NodeId::to_string).collect(),
-        };
-        let mut response = json(&body);
+        }
+    }
+
+    /// Counts the refusal and says it.
+    pub(super) fn answer(self, counters: &Counters) -> Response {
+        counters.count(self.code);
+        let mut response = json(&self.body());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if self.code == "busy" {
@@ -257,13 +293,14 @@ pub(super) struct Counters {
 }
 
 /// Every code there is.
-const CODES: [&str; 26] = [
+const CODES: [&str; 27] = [
     "bad_body",
     "bad_bucket",
     "bad_condition",
     "bad_cursor",
     "bad_key",
     "bad_limit",
+    "bad_line",
     "bad_mode",
     "bad_query",
     "bad_ttl",

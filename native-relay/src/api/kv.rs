@@ -1,5 +1,6 @@
 //! The calls on one key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody, to_bytes};
@@ -7,7 +8,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use roundelay_core::kvs::{Key, Reply, Terms, VALUE_LEN_MAX, Version};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
 use super::error::{Refusal, answer};
 use super::{Api, State, path};
@@ -72,7 +73,7 @@ async fn get_or_refuse(api: &Api, target: Target) -> Result<Response, Refusal> {
 async fn put_or_refuse(api: &Api, target: Target, body: Body) -> Result<Response, Refusal> {
     let (key, terms) = target?;
     let _permit = admit(api)?;
-    let (value, _bytes) = read_body(api, body).await?;
+    let (value, _bytes) = read_body(api, body, VALUE_LEN_MAX).await?;
     let reply = api.handle.write(key, Some(value), terms).await;
     written(reply.map_err(Refusal::write_stopped)?)
 }
@@ -118,20 +119,28 @@ pub(super) fn admit(api: &Api) -> Result<SemaphorePermit<'_>, Refusal> {
 
 /// The whole body, and the room it takes up. What is too long is refused
 /// without being read to its end.
-async fn read_body(api: &Api, body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refusal> {
+pub(super) async fn read_body(
+    api: &Api,
+    body: Body,
+    len_max: usize,
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
     let hint = body.size_hint();
     let least = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
-    if least > VALUE_LEN_MAX {
-        return Err(Refusal::too_large());
+    let too_long = || match len_max {
+        VALUE_LEN_MAX => Refusal::too_large(),
+        _ => Refusal::long_batch(len_max),
+    };
+    if least > len_max {
+        return Err(too_long());
     }
-    let most = hint.exact().map_or(VALUE_LEN_MAX, |_| least);
-    let permits = u32::try_from(most).map_err(|_| Refusal::too_large())?;
-    let room = api.body_bytes.try_acquire_many(permits);
+    let most = hint.exact().map_or(len_max, |_| least);
+    let permits = u32::try_from(most).map_err(|_| too_long())?;
+    let room = Arc::clone(&api.body_bytes).try_acquire_many_owned(permits);
     let room = room.map_err(|_| Refusal::busy())?;
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, VALUE_LEN_MAX));
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, len_max));
     match read.await {
         Ok(Ok(bytes)) => Ok((bytes.into(), room)),
-        Ok(Err(error)) if is_length_limit(&error) => Err(Refusal::too_large()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_long()),
         Ok(Err(_)) => Err(Refusal::bad_body("the body broke off; send it again")),
         Err(_) => Err(Refusal::body_timeout()),
     }

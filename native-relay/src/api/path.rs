@@ -65,6 +65,15 @@ pub(super) fn terms(uri: &Uri, headers: &HeaderMap) -> Result<Terms, Refusal> {
             other => return Err(Refusal::bad_query(other)),
         }
     }
+    with_condition(mode, condition, ttl)
+}
+
+/// A condition implies its mode, and goes with no other.
+pub(super) fn with_condition(
+    mode: Option<Mode>,
+    condition: Option<Condition>,
+    ttl: Option<Ttl>,
+) -> Result<Terms, Refusal> {
     if condition.is_some() && matches!(mode, Some(Mode::One | Mode::Quorum)) {
         let message = "a condition needs the mode linearizable; leave the mode out";
         return Err(Refusal::bad_mode(message));

@@ -21,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read: a status may be long.
 const ANSWER_LEN_MAX: u64 = 16 << 20;
 
+/// The most bytes of the answers to a batch: 32 values, escaped.
+const BATCH_ANSWER_LEN_MAX: u64 = 256 << 20;
+
 /// One node, and how to speak to it.
 pub(super) struct Client {
     agent: Agent,
@@ -121,6 +124,25 @@ impl Client {
         let path = format!("/v1/kv/{}{ttl}", percent_encoded(key.as_str()));
         let method = if value.is_some() { "PUT" } else { "DELETE" };
         self.call(method, &path, &[condition], value)
+    }
+
+    /// Many calls, a line each; the answers, in order, as far as they came.
+    pub(super) fn batch(&self, calls: &[u8]) -> Result<Vec<Value>, Failure> {
+        let mut response = self.send("POST", "/v1/batch", &[], Some(calls))?;
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(BATCH_ANSWER_LEN_MAX);
+        let body = body.read_to_vec();
+        let body = body.map_err(|error| self.broken(&error, true))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response.status().as_u16(), &body));
+        }
+        let lines = body.split(|byte| *byte == b'\n');
+        let lines = lines.filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).map_err(|_| self.no_node()))
+            .collect()
     }
 
     /// A page of a bucket.

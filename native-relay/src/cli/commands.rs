@@ -10,7 +10,7 @@ use roundelay_core::kvs::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::client::{Answer, Client, Failure};
-use super::{Cas, ClientCommand, Exit, NodeFlags, list, table, watch};
+use super::{Cas, ClientCommand, Exit, NodeFlags, import, list, table, watch};
 use crate::identity;
 
 /// Carries out a command; what is asked for goes to stdout, what went wrong
@@ -58,6 +58,8 @@ fn output(command: ClientCommand) -> Result<Vec<u8>, Failure> {
             Ok(written(&answer, json))
         }
         ClientCommand::Watch(args) => watch::follow(&args).map(|()| Vec::new()),
+        ClientCommand::Import(args) => import::import(&args).map(|()| Vec::new()),
+        ClientCommand::Export(args) => import::export(&args).map(|()| Vec::new()),
         ClientCommand::List(args) => list::pages(&args).map(|()| Vec::new()),
         ClientCommand::Status { json, node } => {
             let status = Client::new(&node)?.json("/v1/status")?;

@@ -33,7 +33,7 @@ pub struct ListArgs {
     pub node: NodeFlags,
 }
 
-fn bucket(text: &str) -> Result<String, ListError> {
+pub(super) fn bucket(text: &str) -> Result<String, ListError> {
     List::new(text)?;
     Ok(text.to_owned())
 }

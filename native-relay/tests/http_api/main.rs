@@ -1,5 +1,6 @@
 //! The HTTP API over real TCP, before a node that is faked in memory.
 
+mod batch;
 mod fake;
 mod listing;
 mod watching;
