@@ -256,6 +256,15 @@ impl Kvs {
         self.settle(now);
     }
 
+    /// This node did nothing for a while, in which the other voter of a view of two
+    /// may have gone on alone.
+    pub(crate) fn on_thaw(&mut self, now: Now) {
+        for peer in self.peers.take_agreed() {
+            self.pull_again(&peer, now);
+        }
+        self.settle(now);
+    }
+
     /// Takes note of how long a peer may take to answer.
     pub(crate) fn set_timeout(&mut self, peer: &NodeId, timeout: Duration) {
         self.peers.set_timeout(peer, timeout);

@@ -261,6 +261,7 @@ impl Node {
         self.counters.add("late");
         self.links.on_late(now.mono);
         self.ring.on_late(now.mono);
+        self.kvs.on_thaw(now);
     }
 
     /// The next thing to do.

@@ -161,7 +161,7 @@ impl Kvs {
     }
 
     /// A page pulls from whoever leads its slots, a voter from the page.
-    fn pull_again(&mut self, from: &NodeId, now: Now) {
+    pub(super) fn pull_again(&mut self, from: &NodeId, now: Now) {
         if self.class == Class::Transient {
             self.pulls.forget_all();
         } else {

@@ -2,7 +2,8 @@
 //!
 //! A majority of two is both. So that a ring of two durable members outlives
 //! the death of either, the one that is left serves alone: if it held all that
-//! the other held when that one was lost, and has not started again since.
+//! the other held when that one was lost, and has not started again since, nor been
+//! frozen.
 //! Both are asked again as soon as both live, so that neither misses what the
 //! other took alone. Two that are parted from each other, and both live, may
 //! each serve alone; what they took is merged by version.

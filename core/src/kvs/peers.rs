@@ -178,6 +178,11 @@ impl Peers {
         }
     }
 
+    /// Those with whom this node agreed; it has to compare with all of them again.
+    pub(super) fn take_agreed(&mut self) -> BTreeSet<NodeId> {
+        core::mem::take(&mut self.agreed)
+    }
+
     /// Whether this node held all that a fellow voter held, when that one was
     /// alive last.
     pub(super) fn has_agreed(&self, id: &NodeId) -> bool {

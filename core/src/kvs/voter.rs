@@ -74,6 +74,7 @@ impl Kvs {
         }
         if !self.clock.observe(entry.version, now.unix_ms) || !entry.is_agreed(now) {
             let unix_ms = now.unix_ms;
+            self.on_unbelieved(&from, now);
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
         let (held, promised) = (self.index.version(&key), self.promised(&key));
@@ -111,6 +112,15 @@ impl Kvs {
         self.send(from, Lane::Kv, Message::Vote(vote));
     }
 
+    /// What it refuses for its clock this voter lacks, perhaps: until it has compared
+    /// again, it does not go on without the one that has it.
+    fn on_unbelieved(&mut self, from: &NodeId, now: Now) {
+        if self.peers.has_agreed(from) {
+            self.peers.set_agreed(from, false);
+            self.pull_again(from, now);
+        }
+    }
+
     /// Why this node does not vote on a key in this view, if it does not.
     pub(super) fn objection(&self, key: &Key, view: u64) -> Option<VoteError> {
         let slot = key.slot();
@@ -135,5 +145,42 @@ impl Kvs {
         if newer && self.fence_of(&key, entry).is_none() && self.admits(&key, entry.version) {
             self.keep(key, entry, Then::Rest, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvs::fixture::{at, id, voter};
+    use crate::kvs::version::CLOCK_AHEAD_MS_MAX;
+
+    #[test]
+    fn who_refuses_what_its_clock_does_not_believe_agrees_with_nobody() {
+        let mut kvs = voter();
+        for (ahead_ms, agrees) in [(0, true), (CLOCK_AHEAD_MS_MAX + 1, false)] {
+            kvs.peers.set_agreed(&id(2), true);
+            let entry = Entry {
+                version: Version::end_of(at(10).unix_ms + ahead_ms),
+                value: None,
+                expires: None,
+            };
+            let (id_of_vote, view) = (7, 3);
+            let write = Vote::Write {
+                id: id_of_vote,
+                view,
+                key: Key::new("a/0").unwrap(),
+                entry,
+            };
+            kvs.on_message(id(2), Message::Vote(write), at(10));
+            assert_eq!(kvs.peers.has_agreed(&id(2)), agrees, "{ahead_ms}");
+        }
+    }
+
+    #[test]
+    fn who_was_frozen_agrees_with_nobody() {
+        let mut kvs = voter();
+        kvs.peers.set_agreed(&id(2), true);
+        kvs.on_thaw(at(5000));
+        assert!(!kvs.peers.has_agreed(&id(2)));
     }
 }
