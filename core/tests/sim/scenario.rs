@@ -103,11 +103,17 @@ impl Scenario {
 
     /// Lists, in all the trouble there is, some of linearizable keys.
     pub fn lists(seed: u64) -> Self {
-        let registers = Self::registers(seed);
+        let base = match seed % 4 {
+            0 => Self::general(seed),
+            1 => Self::lost_disk(seed),
+            2 => Self::partitions(seed),
+            _ => Self::moves(seed),
+        };
         Self {
+            duration: base.duration.min(40 * SECOND),
             linearizes: seed / 4 % 2 == 1,
             lists: true,
-            ..registers
+            ..base
         }
     }
 
