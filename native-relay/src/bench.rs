@@ -22,6 +22,7 @@ use clap::{Args, Subcommand};
 
 use self::report::Report;
 use crate::cli::Exit;
+use crate::config::ConfigError;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,9 @@ pub struct KvArgs {
     /// Measure running nodes by their HTTP APIs instead; repeatable.
     #[arg(long = "node", value_name = "URL", conflicts_with_all = ["in_process", "disk"])]
     nodes: Vec<String>,
+    /// The file with the bearer token of those nodes, where they want one.
+    #[arg(long, env = "ROUNDELAY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Run the members in this process and call them without HTTP.
     #[arg(long)]
     in_process: bool,
@@ -146,6 +150,9 @@ pub(crate) enum BenchError {
     /// The flags make no sense together.
     #[error("{0}")]
     Usage(&'static str),
+    /// A file that a flag names cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 /// Measures, and tells what was found.
@@ -156,7 +163,7 @@ pub fn run(command: BenchCommand) -> Exit {
         Err(error) => {
             eprintln!("roundelay: {error}");
             match error {
-                BenchError::Usage(_) => Exit::Usage,
+                BenchError::Usage(_) | BenchError::Config(_) => Exit::Usage,
                 _ => Exit::Failed,
             }
         }

@@ -1,10 +1,14 @@
 //! The benchmarks measure what they say, and end what they start.
 
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use serde_json::Value;
+
+use common::{DEADLINE, Process, free_port, http, wait_until};
 
 /// Runs a benchmark; its figures by what they are of.
 fn figures(args: &[&str]) -> Vec<Value> {
@@ -200,6 +204,50 @@ fn a_join_is_measured_to_its_first_get() {
     let figures = figures(&["join", "--members", "2", "--joins", "2"]);
     assert_eq!(figures[0]["what"], "join to first get");
     assert!(figures[0]["p50"].as_f64().unwrap() > 0.0, "{figures:?}");
+}
+
+#[test]
+fn a_node_that_wants_a_token_is_shown_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "0123456789abcdef").unwrap();
+    let token = ["--token-file", file.to_str().unwrap()];
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let data = dir.path().join("data");
+    let node = [
+        "node",
+        "--http",
+        &listen,
+        "--data-dir",
+        data.to_str().unwrap(),
+    ];
+    let _node = Process::start(&[&node[..], &token].concat(), &dir.path().join("log"));
+    wait_until("a node of its own", DEADLINE, || {
+        http("GET", port, "/readyz", b"").status == 200
+    });
+    let bench = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_roundelay"))
+            .args(["bench", "kv", "--node", &listen])
+            .args(["--rounds", "1", "--seconds", "1", "--in-flight", "1"])
+            .args(["--keys", "20", "--csv", "-"])
+            .args(more)
+            .env_clear()
+            .output()
+            .unwrap()
+    };
+    let refused = bench(&[]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let csv = String::from_utf8_lossy(&refused.stdout);
+    assert!(csv.contains("unauthorized="), "{csv}");
+    let answered = bench(&token);
+    let said = String::from_utf8_lossy(&answered.stderr);
+    assert!(answered.status.success(), "{said}");
+    let missing = bench(&["--token-file", "/no/such"]);
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(2), "{said}");
+    assert!(said.contains("/no/such"), "{said}");
 }
 
 #[test]

@@ -260,12 +260,27 @@ fn each_seed(count: u64, name: &str, run: fn(u64) -> Result<(), String>) {
             .flat_map(|worker| worker.join().unwrap());
         failures.collect()
     });
-    println!("{name}: {} seeds in {:.1?}", seeds.len(), started.elapsed());
+    let took = started.elapsed();
+    println!("{name}: {} seeds in {took:.1?}", seeds.len());
+    let (all, all_took) = add_up(seeds.len(), took);
+    println!("  {all} seeds so far, in {all_took:.1?}");
     for (seed, failure) in &failures {
         println!("{name}: seed {seed}: {failure}");
         println!("  ROUNDELAY_SEED={seed} cargo test -p roundelay-core --release --test sim");
     }
     assert!(failures.is_empty(), "{} seeds failed", failures.len());
+}
+
+/// Adds to the seeds that this process ran, and to the time that they took:
+/// one scenario after another with `--test-threads=1`.
+#[cfg(not(planted_bugs))]
+fn add_up(seeds: usize, took: std::time::Duration) -> (usize, std::time::Duration) {
+    static ALL: std::sync::Mutex<(usize, std::time::Duration)> =
+        std::sync::Mutex::new((0, std::time::Duration::ZERO));
+    let mut all = ALL.lock().unwrap();
+    all.0 += seeds;
+    all.1 += took;
+    *all
 }
 
 /// The seed that `ROUNDELAY_SEED` names, else those of `ROUNDELAY_SEEDS`: so

@@ -13,6 +13,8 @@ use super::local::LocalRing;
 use super::report::{Figure, Report, percentile};
 use super::ring::{Member, Ring};
 use super::{BenchError, KvArgs, usage};
+use crate::api::Token;
+use crate::config::read_token;
 
 /// Lets connections, allocators and caches settle before the first figure.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -45,7 +47,9 @@ pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> 
     }
     if !args.nodes.is_empty() {
         report.say("by HTTP, on a ring that is there");
-        return over_http(args, report, &task, &args.nodes, &[]);
+        let token = args.token_file.as_deref().map(read_token).transpose()?;
+        let make = http_callers(&args.nodes, token.as_ref(), &task);
+        return super::runtime()?.block_on(phases(args, report, make, &[], false));
     }
     report.say("a relay and two nodes, each a process, called by HTTP at one node");
     let ring = Ring::start(3, args.disk.as_deref())?;
@@ -53,23 +57,22 @@ pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> 
     let processes: Vec<u32> = members.iter().map(Member::process).collect();
     // The first is the relay.
     let node = members.get(1).map(|member| member.http.clone());
-    over_http(args, report, &task, node.as_slice(), &processes)
+    let make = http_callers(node.as_slice(), None, &task);
+    super::runtime()?.block_on(phases(args, report, make, &processes, false))
 }
 
-fn over_http(
-    args: &KvArgs,
-    report: &Report,
-    task: &Task,
+/// Callers of nodes, one after the other.
+fn http_callers(
     nodes: &[String],
-    processes: &[u32],
-) -> Result<(), BenchError> {
+    token: Option<&Token>,
+    task: &Task,
+) -> impl FnMut() -> Option<HttpCaller> {
     let hosts = nodes.iter().map(|node| {
         let host = node.strip_prefix("http://").unwrap_or(node);
         host.trim_end_matches('/').to_owned()
     });
     let mut hosts = hosts.collect::<Vec<_>>().into_iter().cycle();
-    let make = || Some(HttpCaller::new(hosts.next()?, task.clone()));
-    super::runtime()?.block_on(phases(args, report, make, processes, false))
+    move || Some(HttpCaller::new(hosts.next()?, token, task.clone()))
 }
 
 /// Fills the keys, then goes through all phases, round after round.

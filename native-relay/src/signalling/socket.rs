@@ -1,6 +1,7 @@
 //! One WebSocket to a relay (RFC 6455), from dialling to its end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -9,7 +10,7 @@ use roundelay_core::wire::FRAME_LEN_MAX;
 use roundelay_core::{Input, LinkId};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -48,6 +49,8 @@ enum DialError {
     Tls,
     #[error("this is no URL of a relay")]
     Url,
+    #[error("no address is known for {0:?} (is the name right, and this machine online?)")]
+    Unknown(String),
     #[error("connection refused (is a relay running there?)")]
     Refused,
     #[error("no answer within {} s (is the address right, and no firewall between?)", CONNECT_TIMEOUT.as_secs())]
@@ -103,8 +106,13 @@ async fn dial(url: &str) -> Result<Socket, DialError> {
     let uri = request.uri();
     let host = uri.host().ok_or(DialError::Url)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let connected = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
-    let stream = connected.map_err(|error| match error.kind() {
+    let found = lookup_host((host, uri.port_u16().unwrap_or(80))).await;
+    let addresses: Vec<SocketAddr> = found.map_or_else(|_| Vec::new(), Iterator::collect);
+    if addresses.is_empty() {
+        return Err(DialError::Unknown(host.to_owned()));
+    }
+    let stream = TcpStream::connect(addresses.as_slice()).await;
+    let stream = stream.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => DialError::Refused,
         _ => DialError::Io(error),
     })?;
@@ -209,4 +217,18 @@ async fn write(
 async fn end(sink: &mut SplitSink<Socket, Message>, stream: &mut SplitStream<Socket>) {
     let _ = sink.close().await;
     while let Some(Ok(_)) = stream.next().await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_told_as_such() {
+        // RFC 6761, section 6.4: nobody has this name.
+        let error = dial("ws://relay.invalid/ws").await.unwrap_err();
+        assert!(matches!(&error, DialError::Unknown(name) if name == "relay.invalid"));
+        let words = "no address is known for \"relay.invalid\"";
+        assert!(error.to_string().starts_with(words), "{error}");
+    }
 }

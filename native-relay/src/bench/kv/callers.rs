@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use roundelay_core::kvs::{Key, Mode, Reply};
 use tokio::net::TcpStream;
 
-use crate::api::code_of;
+use crate::api::{Token, code_of};
 use crate::bench::load::{Call, CallError, Caller};
 use crate::handle::Handle;
 
@@ -56,13 +56,19 @@ type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 pub(super) struct HttpCaller {
     sender: Option<Sender>,
     host: String,
+    /// What the node wants to be shown, where it does.
+    authorization: Option<String>,
     task: Task,
 }
 
 impl HttpCaller {
-    pub(super) fn new(host: String, task: Task) -> Self {
-        let sender = None;
-        Self { sender, host, task }
+    pub(super) fn new(host: String, token: Option<&Token>, task: Task) -> Self {
+        Self {
+            sender: None,
+            host,
+            authorization: token.map(|token| format!("Bearer {}", token.as_str())),
+            task,
+        }
     }
 
     async fn connect(&self) -> Result<Sender, String> {
@@ -85,10 +91,14 @@ impl HttpCaller {
             Call::Get => ("GET", path(), Bytes::new()),
             Call::Floor => ("GET", "/healthz".to_owned(), Bytes::new()),
         };
-        Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", &self.host)
+            .header("host", &self.host);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        request
             .body(Full::new(body))
             .map_err(|error| error.to_string())
     }
