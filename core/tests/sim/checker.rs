@@ -140,6 +140,16 @@ impl Checker {
         deleted || newest.is_some_and(|(version, _)| version > floor)
     }
 
+    /// The time of the newest version that was acknowledged, in Unix milliseconds.
+    pub fn newest_ms(&self) -> u64 {
+        let acknowledged = self
+            .promises
+            .values()
+            .filter_map(|promise| promise.acknowledged);
+        let times = acknowledged.map(|(version, _)| version.unix_ms());
+        times.max().unwrap_or(0)
+    }
+
     /// What is acknowledged of a bucket's keys: versions, deleted or not.
     pub fn floors(&self, bucket: &str) -> BTreeMap<Key, (Version, bool)> {
         let keys = self.promises.iter();
