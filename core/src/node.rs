@@ -537,6 +537,7 @@ impl Node {
                 if self.ring.id().map(|id| id.tag()) != Some(ring) {
                     return self.counters.add("message_other_ring");
                 }
+                self.ring.on_heard(&from, now.mono);
                 if let Some(timeout) = self.links.timeout(&from) {
                     self.kvs.set_timeout(&from, timeout);
                 }

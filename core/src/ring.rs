@@ -578,4 +578,18 @@ mod tests {
         ring.on_contact_lost(&peer);
         assert_eq!(tables_sent(&mut ring, peer, &mut now), 0, "out of reach");
     }
+
+    #[test]
+    fn one_that_speaks_is_told_that_it_is_held_for_dead() {
+        let (mut ring, peer) = (ring(), record(2));
+        let id = peer.id();
+        let ring_id = RingId::from_bytes(RING);
+        ring.on_message(&peer, Message::Notify { ring: ring_id }, Instant::default());
+        ring.on_gone(&id, 1, Instant::default());
+        ring.on_timeout(Instant::default() + Duration::from_secs(5));
+        ring.actions.clear();
+        ring.on_heard(&id, Instant::default() + Duration::from_secs(6));
+        let told = |action: &RingAction| matches!(action, RingAction::Send { to, .. } if *to == id);
+        assert!(ring.actions.iter().any(told));
+    }
 }

@@ -14,6 +14,7 @@ use super::storage::Pending;
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::store::StoreError;
+use crate::time::Instant;
 
 /// Keys in one listing.
 const LISTING_COUNT_MAX: usize = 512;
@@ -46,17 +47,18 @@ impl Kvs {
         &mut self,
         from: NodeId,
         (id, view): (u64, u64),
-        slots: &SlotSet,
-        sums: Vec<(u16, u64)>,
+        (slots, sums): (&SlotSet, Vec<(u16, u64)>),
+        now: Instant,
     ) {
         if !slots.is_valid() {
             return self.counters.add("kvs_malformed");
         }
-        if view == 0 && *slots == self.views.shared_with(&from) {
-            self.peers.set_comparing(&from);
-        }
         let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
         let own = self.index.sums(slots);
+        let differs = |(slot, sum): (&u16, &u64)| theirs.get(slot) != Some(sum);
+        if view == 0 && *slots == self.views.shared_with(&from) {
+            self.note_comparing(&from, own.iter().any(differs), now);
+        }
         let collected = |slot: &u16| Slot::new(*slot).is_some_and(|slot| self.has_collected(slot));
         let gone = |slot: &&u16| !own.contains_key(*slot) && collected(slot);
         let gone = theirs.keys().filter(gone).map(|slot| (*slot, 0));
@@ -71,6 +73,16 @@ impl Kvs {
             collected: self.horizons.collected(slots),
         };
         self.send(from, Lane::Repair, Message::Pull(message));
+    }
+
+    /// A fellow voter whose copies differ has not caught up, whatever it said before:
+    /// it says so again when it has.
+    fn note_comparing(&mut self, fellow: &NodeId, differs: bool, now: Instant) {
+        if differs && self.peers.has_caught_up(fellow) {
+            self.peers.set_behind(fellow);
+            self.pulls.review(now);
+        }
+        self.peers.set_comparing(fellow);
     }
 
     /// Entries that this node holds in a slot.

@@ -2,7 +2,7 @@
 
 use super::Kvs;
 use super::entry::Entry;
-use super::key::{Key, VALUE_LEN_MAX};
+use super::key::{Key, Slot, VALUE_LEN_MAX};
 use super::list::{Held, List, ListVote};
 use super::message::{Message, Vote, VoteError};
 use super::storage::{Pending, Then};
@@ -74,7 +74,7 @@ impl Kvs {
         }
         if !self.clock.observe(entry.version, now.unix_ms) || !entry.is_agreed(now) {
             let unix_ms = now.unix_ms;
-            self.on_unbelieved(&from, now);
+            self.on_unbelieved(key.slot(), now);
             return self.refuse(from, id, VoteError::Ahead { unix_ms });
         }
         let (held, promised) = (self.index.version(&key), self.promised(&key));
@@ -112,12 +112,16 @@ impl Kvs {
         self.send(from, Lane::Kv, Message::Vote(vote));
     }
 
-    /// What it refuses for its clock this voter lacks, perhaps: until it has compared
-    /// again, it does not go on without the one that has it.
-    fn on_unbelieved(&mut self, from: &NodeId, now: Now) {
-        if self.peers.has_agreed(from) {
-            self.peers.set_agreed(from, false);
-            self.pull_again(from, now);
+    /// What it refuses for its clock this voter lacks, perhaps, though its fellows
+    /// may have taken it: until it has compared again, they do not take it for level,
+    /// and it does not go on without them.
+    fn on_unbelieved(&mut self, slot: Slot, now: Now) {
+        let fellows = self.views.get(slot).view.voters.clone();
+        for fellow in fellows {
+            if self.peers.has_agreed(&fellow) {
+                self.peers.set_agreed(&fellow, false);
+                self.pull_again(&fellow, now);
+            }
         }
     }
 
@@ -159,6 +163,7 @@ mod tests {
         let mut kvs = voter();
         for (ahead_ms, agrees) in [(0, true), (CLOCK_AHEAD_MS_MAX + 1, false)] {
             kvs.peers.set_agreed(&id(2), true);
+            kvs.peers.set_agreed(&id(3), true);
             let entry = Entry {
                 version: Version::end_of(at(10).unix_ms + ahead_ms),
                 value: None,
@@ -172,7 +177,10 @@ mod tests {
                 entry,
             };
             kvs.on_message(id(2), Message::Vote(write), at(10));
-            assert_eq!(kvs.peers.has_agreed(&id(2)), agrees, "{ahead_ms}");
+            for fellow in [2, 3] {
+                let has_agreed = kvs.peers.has_agreed(&id(fellow));
+                assert_eq!(has_agreed, agrees, "{fellow} {ahead_ms}");
+            }
         }
     }
 

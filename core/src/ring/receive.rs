@@ -63,6 +63,15 @@ impl Ring {
         }
     }
 
+    /// A member speaks, of whatever: if it is held for dead here, as by one part of
+    /// a ring the other is, it is told so, and denies it.
+    pub(crate) fn on_heard(&mut self, peer: &NodeId, now: Instant) {
+        let known = self.members.get(peer);
+        if known.is_some_and(|known| known.state == MemberState::Dead) {
+            self.accuse(*peer, now);
+        }
+    }
+
     fn on_find(&mut self, find: Find) {
         let Some(ring) = self.id else {
             return;

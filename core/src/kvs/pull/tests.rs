@@ -4,7 +4,7 @@ use super::*;
 use crate::config::TOMBSTONE_GRACE;
 use crate::identity::Facts;
 use crate::kvs::KvsAction;
-use crate::kvs::fixture::{id, voter};
+use crate::kvs::fixture::{at, id, voter};
 use crate::kvs::key::SLOT_COUNT;
 use crate::kvs::peers::Living;
 use crate::kvs::view::{SlotView, View};
@@ -178,4 +178,33 @@ fn nobody_goes_by_the_horizon_of_one_who_does_not_vote() {
         let weeds = kvs.weeds(&pulling, (&branches, None), &[], 1);
         assert_eq!(weeds.contains(&key), weeded, "{source}");
     }
+}
+
+/// Whatever it said before, a fellow whose copies differ when it compares lacks
+/// something; one whose copies are the same does not.
+#[test]
+fn who_compares_and_differs_has_not_caught_up() {
+    let mut kvs = voter();
+    let slots = kvs.views.shared_with(&id(2));
+    let compare = |kvs: &Kvs| Pull::Compare {
+        id: 1,
+        slots: slots.clone(),
+        view: 0,
+        sums: kvs.index.sums(&slots).into_iter().collect(),
+    };
+    let before = compare(&kvs);
+    let key = Key::new("a/0").unwrap();
+    let entry = Entry {
+        version: Version::end_of(500),
+        value: None,
+        expires: None,
+    };
+    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    kvs.on_pull(id(2), compare(&kvs), at(0));
+    assert!(kvs.peers.has_caught_up(&id(2)));
+    kvs.on_pull(id(2), before, at(0));
+    assert!(!kvs.peers.has_caught_up(&id(2)));
+    let caught = Pull::Caught { slots };
+    kvs.on_pull(id(2), caught, at(0));
+    assert!(kvs.peers.has_caught_up(&id(2)));
 }
