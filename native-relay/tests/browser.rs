@@ -11,6 +11,8 @@ mod bad_input;
 mod callers;
 #[path = "browser/calls.rs"]
 mod calls;
+#[path = "browser/crashes.rs"]
+mod crashes;
 #[path = "browser/faults.rs"]
 mod faults;
 #[path = "browser/figures.rs"]
