@@ -11,6 +11,8 @@ mod bad_input;
 mod callers;
 #[path = "browser/calls.rs"]
 mod calls;
+#[path = "browser/closing.rs"]
+mod closing;
 #[path = "browser/crashes.rs"]
 mod crashes;
 #[path = "browser/faults.rs"]

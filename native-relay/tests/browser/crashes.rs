@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use called::{Called, End, Op};
-use callers::{Dice, HttpCaller, in_page, stop_page};
+use callers::{HttpCaller, in_page, stop_page};
 
+use crate::common::dice::{Dice, number};
 use crate::common::{DEADLINE, Member, Ring, alone, http, wait_until};
 use crate::webdriver::{Browser, Kind};
 use crate::{Page, start_ring_of};
@@ -33,7 +34,7 @@ const SOAK_S: u64 = 30;
 const EVERY: Duration = Duration::from_secs(5);
 /// How long a member is away, at least, and in how many steps more.
 const AWAY: Duration = Duration::from_millis(500);
-const AWAY_STEPS: u64 = 6;
+const AWAY_STEPS: usize = 6;
 
 #[test]
 fn crashes_lose_nothing_and_no_linearizable_read_is_wrong() {
@@ -96,10 +97,10 @@ fn break_members(ring: &mut Ring, seed: u64, length: Duration) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         due = Instant::now() + EVERY;
         wait_copies(ring);
-        let victim = dice.below(ring.members.len() as u64) as usize;
+        let victim = dice.below(ring.members.len());
         let (kill, away) = (
             dice.below(2) == 0,
-            AWAY * (1 + dice.below(AWAY_STEPS)) as u32,
+            AWAY * (1 + dice.below(AWAY_STEPS) as u32),
         );
         let what = if kill { "kill -9" } else { "SIGSTOP" };
         println!(
@@ -141,11 +142,6 @@ fn kill_all(ring: &mut Ring) {
     let begun = Instant::now();
     wait_copies(ring);
     println!("whole {:?} after all were killed", begun.elapsed());
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
 }
 
 /// Prints how many calls there were of each kind, and how they ended.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roundelay_core::kvs::Version;
 
+use crate::common::dice::{Dice, number};
 use crate::common::{Answer, DEADLINE, Member, Ring, alone, free_port, http, wait_until};
 use crate::webdriver::{Browser, Kind, Tab};
 
@@ -31,28 +32,6 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAGE_PAUSE: Duration = Duration::from_secs(3);
 /// What is promised after the last fault.
 const WHOLE_WITHIN: Duration = Duration::from_secs(10);
-
-/// The dice (Marsaglia 2003: xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    const fn new(seed: u64) -> Self {
-        // Zero is the one state that it never leaves.
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

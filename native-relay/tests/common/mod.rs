@@ -1,6 +1,7 @@
 //! Real processes of the real binary, on loopback.
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub(crate) mod dice;
 pub(crate) mod keys;
 pub(crate) mod load;
 

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::called::{Called, End, Op, ask};
 use crate::Page;
+use crate::common::dice::Dice;
 use crate::common::{http, http_with};
 
 /// Keys that all of them call.
-const SHARED: u64 = 12;
+const SHARED: usize = 12;
 /// Keys of each caller's own.
-const OWN: u64 = 8;
+const OWN: usize = 8;
 /// Between two calls of one caller, which sets the load; longer where the last one
 /// failed, since nobody calls again at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -66,23 +67,6 @@ const CALLS: &str = "
         while (!window.stopped) await pause(await one() ? 200 : 20);
     })();
     window.running.catch(() => {});";
-
-/// The dice (Marsaglia 2003: xorshift64).
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
-        // Zero is the one state that it never leaves.
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(super) const fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) % end
-    }
-}
 
 /// Calls by one member's HTTP API.
 pub(super) struct HttpCaller {
@@ -165,8 +149,13 @@ impl HttpCaller {
 
 /// Has a page call until it is told to stop.
 pub(super) fn in_page(page: &Page<'_>, seed: u64, number: usize) {
-    let args = [seed, number as u64, SHARED, OWN].map(|number| number.to_string());
-    page.run(CALLS, &args.each_ref().map(String::as_str));
+    let args = [seed.to_string(), number.to_string()];
+    let args = args
+        .into_iter()
+        .chain([SHARED, OWN].map(|number| number.to_string()));
+    let args: Vec<String> = args.collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    page.run(CALLS, &args);
 }
 
 /// Tells it to stop; what it called.
