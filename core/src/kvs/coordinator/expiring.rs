@@ -85,6 +85,10 @@ impl Kvs {
         if held > entry.version {
             return self.on_refused(own, id.0, VoteError::Newer(held), now);
         }
+        // All voters may have taken it, and collected it, since it was asked for.
+        if let Some(fence) = self.fence_of(&key, &entry) {
+            return self.on_refused(own, id.0, VoteError::Newer(fence), now);
+        }
         self.keep(key, &entry, Then::OwnVote(id), now);
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kvs::fixture::{Said, at, drain, id, voter};
+use crate::kvs::horizon::Horizon;
 use crate::kvs::key::SLOT_COUNT;
 use crate::kvs::version::Version;
 use crate::kvs::view::SlotView;
@@ -188,5 +189,31 @@ fn what_others_refuse_for_this_clock_is_not_left_here() {
         assert_eq!(kvs.index.get(&key()).is_some(), believed);
         let written = matches!(said.replies[..], [Reply::Written { .. }]);
         assert_eq!(written, believed);
+    }
+}
+
+/// All voters took it and collected it before this node's turn came: it is not kept
+/// after that.
+#[test]
+fn what_was_collected_meanwhile_is_not_kept_last() {
+    let hours_later = Now {
+        unix_ms: 10 * 60 * 60 * 1000,
+        ..at(0)
+    };
+    let key = || Key::new("a/0").unwrap();
+    for is_collected in [false, true] {
+        let mut kvs = voter();
+        let terms = Mode::Quorum.into();
+        kvs.put(RequestId(1), key(), None, terms, hours_later);
+        let write = drain(&mut kvs, hours_later, Ok(Stored::Done)).write();
+        if is_collected {
+            let slots = kvs.views.slots_where(|_| true);
+            let later = Horizon::raised_to(hours_later.unix_ms + 1);
+            kvs.horizons.adopt(&slots, later);
+        }
+        let vote = Vote::Wrote { id: write, view: 3 };
+        kvs.on_message(id(2), Message::Vote(vote), hours_later);
+        drain(&mut kvs, hours_later, Ok(Stored::Done));
+        assert_eq!(kvs.index.get(&key()).is_none(), is_collected);
     }
 }
