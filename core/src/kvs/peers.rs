@@ -152,7 +152,21 @@ impl Peers {
     /// How long a peer may take to answer a question, before another is asked.
     pub(super) fn patience(&self, question: Question, id: &NodeId) -> Duration {
         let known = self.waits.patience(question, id);
-        known.unwrap_or_else(|| self.timeout(id))
+        known.unwrap_or_else(|| match question.is_of_readers() {
+            true => self.first_patience(id),
+            false => self.timeout(id),
+        })
+    }
+
+    /// The same of a read, while nothing is known of any: two round trips, its own
+    /// and that of whom it asks in its turn. Most pages read but a few times.
+    fn first_patience(&self, id: &NodeId) -> Duration {
+        let known = self.timeouts.get(id).copied();
+        let sum = || self.timeouts.values().sum::<Duration>();
+        let count = u32::try_from(self.timeouts.len()).unwrap_or(u32::MAX);
+        // A time-out is two round trips and their variation four times.
+        let timeout = known.or_else(|| sum().checked_div(count));
+        timeout.map_or_else(|| self.timeout(id), |timeout| timeout * 3 / 4)
     }
 
     /// A peer answered what it was asked, perhaps not for the first time.
@@ -220,4 +234,29 @@ fn missing(these: &BTreeMap<NodeId, Living>, those: &BTreeMap<NodeId, Living>) -
         }
     }
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvs::fixture::id;
+
+    #[test]
+    fn a_first_read_is_waited_for_as_long_as_two_round_trips_take() {
+        let millis = Duration::from_millis;
+        let mut peers = Peers::default();
+        assert_eq!(peers.patience(Question::Get, &id(1)), peers.timeout(&id(1)));
+        peers.set_timeout(&id(1), millis(200));
+        peers.set_timeout(&id(2), millis(400));
+        for (question, peer, expected) in [
+            (Question::Get, 1, 150),
+            (Question::Put, 1, 200),
+            // Of one that is not known: as the others take, in the mean, or at most.
+            (Question::Get, 3, 225),
+            (Question::Put, 3, 400),
+        ] {
+            let patience = peers.patience(question, &id(peer));
+            assert_eq!(patience, millis(expected), "{question:?} {peer}");
+        }
+    }
 }

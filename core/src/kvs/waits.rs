@@ -31,15 +31,19 @@ pub(super) enum Question {
 }
 
 impl Question {
-    /// How many times its variation an answer may be late. To ask another to
-    /// read harms nobody, and is done as soon as one in twenty is late (Dean and
-    /// Barroso, *The tail at scale*, 2013); a value is not sent twice so easily
-    /// (RFC 6298).
-    const fn variations(self) -> u32 {
+    /// Whether it changes nothing: to ask another, too, harms nobody.
+    pub(super) const fn is_of_readers(self) -> bool {
         match self {
-            Self::Get | Self::GetOne | Self::List | Self::ReadVote | Self::ListVote => 2,
-            Self::Put | Self::PutOne | Self::Linearizable | Self::WriteVote => 4,
+            Self::Get | Self::GetOne | Self::List | Self::ReadVote | Self::ListVote => true,
+            Self::Put | Self::PutOne | Self::Linearizable | Self::WriteVote => false,
         }
+    }
+
+    /// How many times its variation an answer may be late. Another is asked to read
+    /// as soon as one in ten or so is late (Dean and Barroso, *The tail at scale*,
+    /// 2013); a value is not sent twice so easily (RFC 6298).
+    const fn variations(self) -> u32 {
+        if self.is_of_readers() { 1 } else { 4 }
     }
 }
 
