@@ -117,3 +117,35 @@ fn a_coordinator_whose_clock_is_wrong_follows_the_others() {
     three.pass(1000);
     assert!((0..3).all(|index| three.held(index) == (version, false)));
 }
+
+/// A voter whose clock is wrong, too, would promise it, and take nothing else.
+#[test]
+fn nobody_is_asked_to_promise_what_this_clock_does_not_believe() {
+    let mut kvs = voter();
+    for (ahead, is_believed) in [(MINUTE, true), (10 * HOUR, false)] {
+        let op = Op::Put {
+            key: key(),
+            value: Some(b"value".to_vec()),
+            mode: Mode::Linearizable,
+            version: Version::end_of(ahead),
+            ttl: None,
+            condition: None,
+        };
+        let ask = Message::Ask { id: ahead, op };
+        kvs.on_message(id(4), ask, at(0));
+        let said = drain(&mut kvs, at(0), DONE);
+        let is_asked = said
+            .messages
+            .iter()
+            .any(|(_, message)| matches!(message, Message::Vote(Vote::Prepare(_))));
+        let is_ahead = said.messages.iter().any(|(to, message)| {
+            let answer = Message::Answer {
+                id: ahead,
+                outcome: Outcome::Ahead { unix_ms: 0 },
+            };
+            (*to, message) == (id(4), &answer)
+        });
+        assert_eq!((is_asked, is_ahead), (is_believed, !is_believed));
+        kvs.registers = Registers::default();
+    }
+}
