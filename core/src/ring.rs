@@ -91,6 +91,8 @@ pub(crate) struct Ring {
     incarnation: u32,
     network: Network,
     id: Option<RingId>,
+    /// The ring that this node was in before and joins again, and no other.
+    returns_to: Option<RingId>,
     predecessor: Option<NodeId>,
     successors: SuccessorList,
     members: Members,
@@ -136,6 +138,7 @@ impl Ring {
             incarnation: 0,
             network,
             id,
+            returns_to: None,
             predecessor: None,
             successors: SuccessorList::new(own_id),
             members: Members::new(own_id),
@@ -200,6 +203,11 @@ impl Ring {
             let update = self.own_update();
             self.flood(&[update], None, now);
         }
+    }
+
+    /// A node that is in no ring joins this one or none.
+    pub(crate) const fn return_to(&mut self, ring: RingId) {
+        self.returns_to = Some(ring);
     }
 
     /// Starts a ring of one.
@@ -437,7 +445,7 @@ impl Ring {
 
     fn send_find(&mut self, to: NodeId) {
         let find = Find {
-            ring: self.id,
+            ring: self.id.or(self.returns_to),
             record: self.own.clone(),
             hops: HOPS_MAX,
         };
@@ -494,6 +502,7 @@ mod tests {
     use super::*;
     use crate::identity::{Facts, Identity};
     use crate::status::Class;
+    use crate::trouble::TroubleKind;
 
     /// Tables that a ring sends to a peer within ten seconds.
     fn tables_sent(ring: &mut Ring, to: NodeId, now: &mut Instant) -> usize {
@@ -527,6 +536,44 @@ mod tests {
         let rng = Rng::from_seed([3; 32]);
         let id = RingId::from_bytes(RING);
         Ring::new(record(1), network(), Some(id), rng, Instant::default())
+    }
+
+    #[test]
+    fn who_returns_joins_its_own_ring_or_none() {
+        let (peer, now) = (record(2), Instant::default());
+        let found = |ring| {
+            Message::Found(Neighbours {
+                ring: RingId::from_bytes(ring),
+                predecessor: None,
+                successors: vec![],
+                members: 0,
+                views: 0,
+                records: vec![],
+            })
+        };
+        let rng = Rng::from_seed([3; 32]);
+        let mut ring = Ring::new(record(1), network(), None, rng, now);
+        ring.return_to(RingId::from_bytes(RING));
+        ring.on_contact(peer.id(), now);
+        let asks = ring.actions.pop_back();
+        assert!(
+            matches!(&asks, Some(RingAction::Send { message, .. }) if message.ring() == Some(RingId::from_bytes(RING))),
+            "{asks:?}"
+        );
+        let foreign = Message::Foreign {
+            ring: RingId::from_bytes([8; 16]),
+        };
+        for answer in [found([8; 16]), foreign] {
+            ring.on_message(&peer, answer, now);
+            let told = ring.actions.pop_back();
+            assert!(
+                matches!(&told, Some(RingAction::Trouble(trouble)) if trouble.kind == TroubleKind::OtherRing),
+                "{told:?}"
+            );
+            assert_eq!(ring.id(), None);
+        }
+        ring.on_message(&peer, found(RING), now);
+        assert_eq!(ring.id(), Some(RingId::from_bytes(RING)));
     }
 
     #[test]

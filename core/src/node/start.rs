@@ -26,11 +26,12 @@ const SCAN_BYTES: usize = 1 << 20;
 const TOKEN: u64 = 1 << 63;
 const KEPT_TOKEN: u64 = TOKEN | 1;
 
-/// What a durable node remembers of its ring.
+/// What a node remembers of its ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memory {
     ring: RingId,
-    /// The durable members known last.
+    /// The durable members known last; a page, which joins by relays, keeps
+    /// none.
     members: Vec<Record>,
 }
 
@@ -140,8 +141,14 @@ impl Node {
         let known = memory.filter(|_| self.config.entry != RingEntry::Renew);
         let rng = self.links.me.rng.fork();
         let network = self.config.network.clone();
-        let ring = known.as_ref().map(|memory| memory.ring);
-        self.ring = Ring::new(self.record().clone(), network, ring, rng, now.mono);
+        let before = known.as_ref().map(|memory| memory.ring);
+        // A page alone is no ring: it joins anew, but only the one that its
+        // share and views are of.
+        let goes_on = before.filter(|_| self.config.class == Class::Durable);
+        self.ring = Ring::new(self.record().clone(), network, goes_on, rng, now.mono);
+        if let Some(ring) = before {
+            self.ring.return_to(ring);
+        }
         match known {
             Some(memory) => {
                 for record in &memory.members {
@@ -160,13 +167,17 @@ impl Node {
         self.handle_input(crate::event::Input::Timeout, now);
     }
 
-    /// Keeps the ring's id and its durable members when they changed.
+    /// Keeps the ring's id, and a durable node its durable members, when they
+    /// changed.
     pub(super) fn keep_memory(&mut self) {
         let Some(ring) = self.ring.id() else {
             return;
         };
+        let keeps = |record: &Record| {
+            self.config.class == Class::Durable && record.facts().class == Class::Durable
+        };
         let members = self.ring.members().alive();
-        let durable = members.filter(|(_, record)| record.facts().class == Class::Durable);
+        let durable = members.filter(|(_, record)| keeps(record));
         let memory = Memory {
             ring,
             members: durable.map(|(_, record)| record.clone()).collect(),
@@ -174,7 +185,7 @@ impl Node {
         let poorer = self.kept.as_ref().is_some_and(|kept| {
             kept.ring == ring && (memory.members.is_empty() || *kept == memory)
         });
-        if self.config.class != Class::Durable || poorer {
+        if poorer {
             return;
         }
         let write = Write {

@@ -129,12 +129,15 @@ impl Ring {
         if self.id.is_some() || self.contact.is_none() {
             return;
         }
-        self.id = Some(neighbours.ring);
+        let ring = neighbours.ring;
+        if self.returns_to.is_some_and(|before| before != ring) {
+            return self.on_foreign(peer, &Message::Foreign { ring });
+        }
+        self.id = Some(ring);
         for record in &neighbours.records {
             self.introduce(record, now);
         }
         self.adopt(peer, &neighbours.successors);
-        let ring = neighbours.ring;
         self.send(peer, Message::Notify { ring });
         self.want_all(peer, Some(ring), now);
         // Before all that a changed ring leads to: nothing can be read until
@@ -302,7 +305,7 @@ impl Ring {
     }
 
     fn on_foreign(&mut self, peer: NodeId, message: &Message) {
-        let Some(ring) = self.id else {
+        let Some(ring) = self.id.or(self.returns_to) else {
             return;
         };
         self.counters.add("ring_foreign");
@@ -313,7 +316,7 @@ impl Ring {
                 peer.short()
             );
             self.tell(TroubleKind::OtherRing, words);
-        } else {
+        } else if self.id.is_some() {
             self.send(peer, Message::Foreign { ring });
         }
     }
