@@ -126,7 +126,9 @@ impl Network {
         &self.name
     }
 
-    pub(crate) const fn id(&self) -> &[u8; 32] {
+    /// What stands for the name and the secret together, and tells neither.
+    #[must_use]
+    pub const fn id(&self) -> &[u8; 32] {
         &self.id
     }
 

@@ -23,6 +23,8 @@ mod figures;
 mod freezing;
 #[path = "browser/frozen.rs"]
 mod frozen;
+#[path = "browser/kept.rs"]
+mod kept;
 #[path = "browser/pages_alone.rs"]
 mod pages_alone;
 #[path = "browser/soak.rs"]

@@ -182,7 +182,8 @@ impl Peer {
     /// ```
     #[wasm_bindgen(unchecked_return_type = "Status")]
     pub fn status(&self) -> JsValue {
-        self.handle.look(|driver| values::status(driver.node()))
+        self.handle
+            .look(|driver| values::status(driver.node(), driver.storage()))
     }
 
     /// The ring as this peer knows it.

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use js_sys::Promise;
 use roundelay_core::kvs::RequestId;
-use roundelay_core::{Description, Dial, Event, Input, Instant, LinkId, Node, Now, Output};
+use roundelay_core::store::{StoreError, Stored};
+use roundelay_core::{
+    Description, Dial, Event, Input, Instant, LinkId, Node, Now, Output, Trouble, TroubleKind,
+};
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use crate::clock;
 use crate::error::Error;
@@ -18,7 +22,7 @@ use crate::link::direct::{ChannelEvent, ChannelKind, Direct, Effect};
 use crate::listeners::Listeners;
 use crate::promise::{Call, Deferred, rejected};
 use crate::signalling::Signalling;
-use crate::store::Storage;
+use crate::store::{Answer, Storage};
 use crate::timer::Timer;
 use crate::values;
 
@@ -72,12 +76,18 @@ enum Phase {
 }
 
 impl Driver {
-    pub(crate) fn new(me: WeakHandle, node: Node, stun: Option<String>) -> Self {
+    pub(crate) fn new(
+        me: WeakHandle,
+        node: Node,
+        stun: Option<String>,
+        mut storage: Storage,
+    ) -> Self {
+        storage.attach(me.clone());
         Self {
             me,
             node,
             stun,
-            storage: Storage::default(),
+            storage,
             relays: BTreeMap::new(),
             directs: BTreeMap::new(),
             closing: BTreeMap::new(),
@@ -105,6 +115,11 @@ impl Driver {
     /// The node, to look at.
     pub(crate) const fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Where the node's share is kept.
+    pub(crate) const fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// A promise that settles when the node is a member of a ring, or fails
@@ -201,6 +216,30 @@ impl Driver {
         }
     }
 
+    /// Storage answers an order.
+    pub(crate) fn on_stored(&mut self, token: u64, result: Answer) {
+        self.push(Input::Stored { token, result });
+    }
+
+    /// A transaction with commits ended.
+    pub(crate) fn on_committed(&mut self, result: Result<(), StoreError>) {
+        let before = self.storage.health().refusing;
+        for token in self.storage.on_ended(result) {
+            let result = result.map(|()| Stored::Done);
+            self.push(Input::Stored { token, result });
+        }
+        if let Err(error) = result
+            && before != Some(error)
+        {
+            let message = format!(
+                "{error}: this page takes no part in keeping what is written; make room on this \
+                 machine, or load the page anew"
+            );
+            let kind = TroubleKind::Storage;
+            self.on_event(Event::Trouble(Trouble { kind, message }));
+        }
+    }
+
     pub(crate) fn on_timer(&mut self) {
         if let Some(timer) = &mut self.timer {
             timer.on_fired();
@@ -273,8 +312,9 @@ impl Driver {
             }
             Output::Hangup { link } => self.hang_up(link),
             Output::Store { token, op } => {
-                let result = Ok(self.storage.submit(op));
-                self.push(Input::Stored { token, result });
+                if let Some(result) = self.storage.submit(token, op) {
+                    self.on_stored(token, result);
+                }
             }
             Output::Event(event) => self.on_event(event),
             Output::Wait(_) => {}
@@ -383,9 +423,17 @@ impl Driver {
         self.phase = Phase::Left;
         self.listeners = Listeners::default();
         self.timer = None;
-        for deferred in std::mem::take(&mut self.leaving) {
-            self.calls.push(deferred.settle(Ok(JsValue::UNDEFINED)));
-        }
+        let leaving = std::mem::take(&mut self.leaving).into_iter();
+        let calls = leaving.map(|deferred| deferred.settle(Ok(JsValue::UNDEFINED)));
+        let Some(free) = self.storage.close() else {
+            return self.calls.extend(calls);
+        };
+        // Who joins anew then is the same peer.
+        let calls: Vec<Call> = calls.collect();
+        spawn_local(async move {
+            let _ = JsFuture::from(free).await;
+            calls.into_iter().for_each(Call::make);
+        });
     }
 }
 

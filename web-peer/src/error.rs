@@ -52,6 +52,10 @@ pub(crate) enum Code {
     NoDirectPath,
     /// The way to a relay broke; it is dialled again.
     RelayLost,
+    /// The network has another ring than the one that this peer was in.
+    OtherRing,
+    /// The browser does not keep what it should.
+    Storage,
     /// Anything else that a person should know of.
     Trouble,
 }
@@ -80,6 +84,8 @@ impl Code {
             Self::JoinTimeout => "join_timeout",
             Self::NoDirectPath => "no_direct_path",
             Self::RelayLost => "relay_lost",
+            Self::OtherRing => "other_ring",
+            Self::Storage => "storage",
             Self::Trouble => "trouble",
         }
     }
@@ -133,6 +139,12 @@ impl From<Error> for JsValue {
         let _ = Reflect::set(&object, &"code".into(), &error.code.as_str().into());
         object.into()
     }
+}
+
+/// Whether an exception is an error of ours with this code.
+pub(crate) fn is_of(exception: &JsValue, code: Code) -> bool {
+    let its = Reflect::get(exception, &"code".into()).unwrap_or_default();
+    its.as_string().as_deref() == Some(code.as_str())
 }
 
 /// What a browser's exception says.

@@ -13,6 +13,7 @@ use wasm_bindgen::convert::FromWasmAbi;
 
 use crate::clock;
 use crate::driver::Driver;
+use crate::store::Storage;
 use crate::timer::Timer;
 
 /// Keeps a driver alive. A peer that has joined keeps itself alive, by its
@@ -26,9 +27,11 @@ pub(crate) struct WeakHandle(Weak<RefCell<Driver>>);
 
 impl Handle {
     /// Starts to drive a node.
-    pub(crate) fn start(node: Node, stun: Option<String>) -> Self {
-        let driver =
-            Rc::new_cyclic(|weak| RefCell::new(Driver::new(WeakHandle(weak.clone()), node, stun)));
+    pub(crate) fn start(node: Node, stun: Option<String>, storage: Storage) -> Self {
+        let driver = Rc::new_cyclic(|weak| {
+            let me = WeakHandle(weak.clone());
+            RefCell::new(Driver::new(me, node, stun, storage))
+        });
         let handle = Self(driver);
         let own = handle.clone();
         let timer = Timer::new(move || own.turn(Driver::on_timer));

@@ -4,14 +4,16 @@ use roundelay_core::status::Class;
 use roundelay_core::{Config, Identity, Network, Node, RingEntry, TOMBSTONE_GRACE};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
+use web_sys::console;
 
 use crate::clock;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, is_of, words};
 use crate::handle::Handle;
 use crate::info::{self, Info};
 use crate::joining::{Attempt, JOIN_TIMEOUT, Joining, unreachable};
 use crate::link::direct;
 use crate::options::JoinOptions;
+use crate::store::{self, Start, Storage};
 
 /// Direct links that a page holds at once.
 const DIRECT_BUDGET: usize = 32;
@@ -35,13 +37,43 @@ pub(crate) async fn join(options: JsValue) -> Result<Handle, JsValue> {
         has_info: info.is_some(),
         relays: relays.clone(),
     };
-    let network = options
-        .network
-        .clone()
-        .or_else(|| info.map(|info| info.network));
-    let network = network.ok_or_else(|| unreachable(&relays))?;
-    let node = node(&options, &network, relays)?;
-    let handle = Handle::start(node, stun);
+    let name = options.network.clone();
+    let name = name.or_else(|| info.map(|info| info.network));
+    let name = name.ok_or_else(|| unreachable(&relays))?;
+    let network = network(&options, &name)?;
+    let attempt = |start| {
+        let node = node(&options, &network, &relays, &start);
+        drive(node, start.storage, stun.clone(), attempt.clone())
+    };
+    let failure = match attempt(store::open(&network, false).await?).await {
+        Ok(handle) => return Ok(handle),
+        Err(failure) => failure,
+    };
+    let start = if is_of(&failure, Code::OtherRing) {
+        // The ring that the share is of is gone from here, and the two never
+        // merge.
+        console::warn_2(
+            &"the share that was kept is of another ring, and dropped:".into(),
+            &failure,
+        );
+        store::open(&network, true).await?
+    } else if is_of(&failure, Code::Storage) {
+        console::warn_1(&failure);
+        store::transient(words(&failure))?
+    } else {
+        return Err(failure);
+    };
+    attempt(start).await
+}
+
+/// Drives a node until it is a member of a ring.
+async fn drive(
+    node: Result<Node, Error>,
+    storage: Storage,
+    stun: Option<String>,
+    attempt: Attempt,
+) -> Result<Handle, JsValue> {
+    let handle = Handle::start(node?, stun, storage);
     let joined = handle.turn(|driver| driver.join(|deferred, _| Joining::new(attempt, deferred)));
     if let Err(error) = JsFuture::from(joined).await {
         let _ = JsFuture::from(handle.turn(|driver| driver.leave())).await;
@@ -62,18 +94,25 @@ fn check_secret(options: &JoinOptions, info: Option<&Info>) -> Result<(), Error>
     Ok(())
 }
 
-fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Node, Error> {
-    let bad = |error: &dyn std::fmt::Display| Error::new(Code::BadOptions, error);
+fn network(options: &JoinOptions, name: &str) -> Result<Network, Error> {
     let secret = options.secret.as_deref().unwrap_or_default();
-    let network = Network::new(network, secret.as_bytes()).map_err(|error| bad(&error))?;
-    let identity = Identity::from_seed(&clock::random_seed()?);
+    Network::new(name, secret.as_bytes()).map_err(|error| Error::new(Code::BadOptions, error))
+}
+
+fn node(
+    options: &JoinOptions,
+    network: &Network,
+    relays: &[String],
+    start: &Start,
+) -> Result<Node, Error> {
+    let identity = Identity::from_seed(&start.seed);
     let now = clock::now();
     let config = Config {
-        network,
+        network: network.clone(),
         class: Class::Transient,
         name: options.name.clone().unwrap_or_else(|| name(&identity)),
-        epoch: now.unix_ms,
-        relays,
+        epoch: start.epoch,
+        relays: relays.to_vec(),
         entry: RingEntry::Join,
         direct_budget: if direct::is_supported() {
             DIRECT_BUDGET
@@ -82,7 +121,8 @@ fn node(options: &JoinOptions, network: &str, relays: Vec<String>) -> Result<Nod
         },
         tombstone_grace: TOMBSTONE_GRACE,
     };
-    Node::new(identity, config, clock::random_seed()?, now).map_err(|error| bad(&error))
+    let seed = clock::random_seed()?;
+    Node::new(identity, config, seed, now).map_err(|error| Error::new(Code::BadOptions, error))
 }
 
 /// A name that tells pages apart.

@@ -71,6 +71,14 @@ impl Joining {
             };
             self.failure = Some(Error::new(code, message));
         }
+        let lost = match trouble.kind {
+            TroubleKind::OtherRing => Some(Code::OtherRing),
+            TroubleKind::Storage => Some(Code::Storage),
+            _ => None,
+        };
+        if let Some(code) = lost {
+            self.failure = Some(Error::new(code, message));
+        }
         self.trouble = Some(message.clone());
     }
 

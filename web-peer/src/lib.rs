@@ -14,7 +14,7 @@
 //! ```text
 //! api -> handle -> driver -> signalling   WebSocket to a relay
 //!                    |  \--> link/direct  data channels to peers
-//!                    |-----> store        a map in memory
+//!                    |-----> store        IndexedDB, or a map in memory
 //!                    |-----> timer        one setTimeout
 //!                    \-----> promise      calls to JavaScript, after the turn
 //! ```

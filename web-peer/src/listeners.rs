@@ -99,10 +99,10 @@ const fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::NoDirectLink => Code::NoDirectPath,
         TroubleKind::RelayLost => Code::RelayLost,
         TroubleKind::RelayUnreachable => Code::RelayUnreachable,
-        TroubleKind::WrongNetwork
-        | TroubleKind::RelayRefused
-        | TroubleKind::OtherRing
-        | TroubleKind::IdentityInUse
-        | TroubleKind::Storage => Code::Trouble,
+        TroubleKind::OtherRing => Code::OtherRing,
+        TroubleKind::Storage => Code::Storage,
+        TroubleKind::WrongNetwork | TroubleKind::RelayRefused | TroubleKind::IdentityInUse => {
+            Code::Trouble
+        }
     }
 }

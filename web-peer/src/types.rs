@@ -17,7 +17,7 @@ export type ErrorCode =
   | "unavailable" | "outcome_unknown" | "too_large" | "full" | "busy"
   | "condition_failed" | "conflict" | "not_joined" | "bad_key" | "bad_bucket" | "bad_mode" | "bad_ttl"
   | "bad_options" | "not_built" | "relay_unreachable" | "secret_required" | "wrong_secret" | "wrong_network"
-  | "join_timeout" | "relay_lost" | "no_direct_path" | "trouble";
+  | "join_timeout" | "relay_lost" | "no_direct_path" | "other_ring" | "storage" | "trouble";
 
 /** What a failed call rejects with, and what `on("error", …)` is told. */
 export interface PeerError extends Error {
@@ -126,6 +126,11 @@ export interface StoreStatus {
   degraded: number;
   /** Whether the node's storage takes writes. */
   state: "ok" | "full" | "failing";
+  /** Where a page keeps its identity and its share. What is in memory is gone with
+   * the page. */
+  medium: "indexeddb" | "memory";
+  /** Why they are in memory, for people; `null` where they are not. */
+  in_memory_because: string | null;
 }
 
 /** Messages over all links each second, on an average of the last minute. */

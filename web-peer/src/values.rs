@@ -3,15 +3,36 @@
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use roundelay_core::Node;
 use roundelay_core::kvs::{Key, News, Page, Reply};
+use roundelay_core::status::StoreState;
+use roundelay_core::store::StoreError;
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::JsValue;
 
 use crate::error::Error;
+use crate::store::Storage;
 
-/// `peer.status()`.
-pub(crate) fn status(node: &Node) -> JsValue {
-    plain(&node.status())
+/// `peer.status()`: what the node says, and where its share is kept.
+pub(crate) fn status(node: &Node, storage: &Storage) -> JsValue {
+    let mut status = node.status();
+    let health = storage.health();
+    status.store.state = match health.refusing {
+        None => StoreState::Ok,
+        Some(StoreError::Full) => StoreState::Full,
+        Some(StoreError::Failed) => StoreState::Failing,
+    };
+    status.counters.insert("store_refused", health.refused);
+    let status = plain(&status);
+    let store = Reflect::get(&status, &"store".into()).unwrap_or_default();
+    let (medium, why) = match storage.why() {
+        Some(why) => ("memory", why.into()),
+        None => ("indexeddb", JsValue::NULL),
+    };
+    for (name, value) in [("medium", medium.into()), ("in_memory_because", why)] {
+        // A plain object takes any property.
+        let _ = Reflect::set(&store, &name.into(), &value);
+    }
+    status
 }
 
 /// `peer.ring()`.

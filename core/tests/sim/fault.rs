@@ -185,6 +185,10 @@ impl Breaker {
                 } else if let Some(page) = self.random.pick(&pages) {
                     workload.on_crash(page, checker);
                     world.crash(page, true);
+                    if self.random.chance(0.5) {
+                        let back = world.now + self.random.between(SECOND, 20 * SECOND);
+                        self.down.push((page, back));
+                    }
                 }
             }
             _ if durable.len() < DURABLE_MAX => {

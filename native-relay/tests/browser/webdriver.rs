@@ -213,6 +213,12 @@ impl Tab<'_> {
         self.browser.post("/window", &handle);
     }
 
+    /// Loads its page anew.
+    pub(crate) fn reload(&self) {
+        self.switch();
+        self.browser.post("/refresh", &json!({}));
+    }
+
     /// Closes it, as its user would.
     pub(crate) fn close(self) {
         self.switch();
