@@ -54,7 +54,7 @@ const ON_DISK: &str = "
     });
     const named = (await indexedDB.databases()).find(({ name }) => name.startsWith('roundelay-'));
     const database = await done(indexedDB.open(named.name));
-    const range = IDBKeyRange.bound(new Uint8Array([114]), new Uint8Array([115]));
+    const range = IDBKeyRange.bound(new window.Uint8Array([114]), new window.Uint8Array([115]));
     const records = database.transaction('records').objectStore('records');
     const count = await done(records.count(range));
     database.close();
@@ -65,7 +65,7 @@ impl Page<'_> {
         self.run("return roundelay.peer.status()", &[])
     }
 
-    fn id(&self) -> String {
+    fn own_id(&self) -> String {
         self.status()["id"].as_str().unwrap().to_owned()
     }
 
@@ -152,8 +152,8 @@ fn two_at_once(kind: Kind, ring: &Ring) {
     let browser = Browser::start(kind, ring.dir.path());
     let first = Page::join("tab-a", &browser, ring);
     let second = Page::join("tab-b", &browser, ring);
-    let kept = first.id();
-    assert_ne!(second.id(), kept);
+    let kept = first.own_id();
+    assert_ne!(second.own_id(), kept);
     assert_eq!(
         (&*first.medium(), &*second.medium()),
         ("indexeddb", "memory")
@@ -164,12 +164,12 @@ fn two_at_once(kind: Kind, ring: &Ring) {
     second.put_numbered(1, KEYS, 2, 0);
 
     first.reload();
-    assert_eq!(first.id(), kept, "loaded anew");
+    assert_eq!(first.own_id(), kept, "loaded anew");
     second.reload();
     assert_eq!(second.medium(), "memory", "loaded anew");
     first.close();
     let third = Page::join("tab-c", &browser, ring);
-    assert_eq!(third.id(), kept, "opened while another is there");
+    assert_eq!(third.own_id(), kept, "opened while another is there");
     for page in [&second, &third] {
         let counters = &page.status()["counters"];
         assert_eq!(counters["identity_in_use"], Value::Null, "{counters}");
@@ -201,7 +201,7 @@ fn all_pages_are_closed_at_once_and_nothing_is_lost() {
         Page::join("many-c", &firefox, &ring),
         Page::join("many-d", &firefox, &ring),
     ];
-    let ids = [pages[0].id(), pages[2].id()];
+    let ids = [pages[0].own_id(), pages[2].own_id()];
     for (number, page) in pages.iter().enumerate() {
         page.put_numbered(number, MANY, pages.len(), 0);
     }
@@ -223,7 +223,7 @@ fn all_pages_are_closed_at_once_and_nothing_is_lost() {
         Page::join("many-a-again", &chromium, &ring),
         Page::join("many-c-again", &firefox, &ring),
     ];
-    assert_eq!(again.each_ref().map(Page::id), ids);
+    assert_eq!(again.each_ref().map(Page::own_id), ids);
     assert_none_lost("two pages opened again");
     for page in &again {
         let what = format!("{} to read all", page.name);
@@ -261,9 +261,9 @@ const REFUSALS: &str = "
         });
         database.close();
     };
-    await put('records', new TextEncoder().encode('m/views'), new Uint8Array([255, 255]));
+    await put('records', new window.TextEncoder().encode('m/views'), new window.Uint8Array([255, 255]));
     await again();
-    await put('identity', 'seed', new Uint8Array(31));
+    await put('identity', 'seed', new window.Uint8Array(31));
     await again();
     (await open(named.version + 1)).close();
     await again();
@@ -281,7 +281,7 @@ fn what_cannot_be_used_is_left_alone_and_said() {
     for kind in [Kind::Chromium, Kind::Firefox] {
         let browser = Browser::start(kind, ring.dir.path());
         let page = Page::join("refused", &browser, &ring);
-        let before = page.id();
+        let before = page.own_id();
         let told = page.run(REFUSALS, &[]);
         let said = ["", "views", "damaged", "later format", "", ""];
         for (told, said) in told.as_array().unwrap().iter().zip(said) {
