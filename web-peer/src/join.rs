@@ -59,7 +59,9 @@ pub(crate) async fn join(options: JsValue) -> Result<Handle, JsValue> {
         store::open(&network, true).await?
     } else if is_of(&failure, Code::Storage) {
         console::warn_1(&failure);
-        store::transient(words(&failure))?
+        let why = words(&failure);
+        let why = format!("{why}, or clear this site's data; this peer is gone with the page");
+        store::transient(why)?
     } else {
         return Err(failure);
     };

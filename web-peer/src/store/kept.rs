@@ -79,7 +79,10 @@ impl Kept {
 
     pub(super) fn on_ended(&mut self, result: Result<(), StoreError>) -> Vec<u64> {
         let ended = self.running.take().unwrap_or_default();
-        self.health.refusing = result.err();
+        // That nothing was written says nothing.
+        if !ended.writes.is_empty() {
+            self.health.refusing = result.err();
+        }
         if result.is_err() {
             self.health.refused += ended.tokens.len() as u64;
         }
