@@ -71,6 +71,7 @@ function relayWords({ relays = [] }) {
 /** @param {Status} status */
 function storeWords({ store }) {
   const words = [`${plural(store.records, "record")}, ${byteSize(store.bytes)}`];
+  if (store.medium === "memory") words.push("gone with this page");
   if (store.under_replicated) words.push(`${store.under_replicated} short of copies`);
   if (store.degraded) words.push(`${plural(store.degraded, "slot")} degraded`);
   return words.join("; ");

@@ -52,7 +52,7 @@
  * @property {string | null} predecessor
  * @property {string[]} successors
  * @property {Link[]} links
- * @property {{ records: number, bytes: number, under_replicated: number, degraded: number }} store
+ * @property {{ records: number, bytes: number, under_replicated: number, degraded: number, medium: "indexeddb" | "memory" }} store
  * @property {Record<string, number>} counters
  * @property {Relay[]} [relays]
  *

@@ -47,11 +47,11 @@ impl Database {
         let factory = factory.ok_or("it has no IndexedDB")?;
         let request = factory.open_with_u32(name, FORMAT_VERSION);
         let request = request.map_err(|exception| words(&exception))?;
-        let found = Rc::new(Cell::new(0.0));
+        let found = Rc::new(Cell::new(0));
         let (upgraded, before) = (request.clone(), Rc::clone(&found));
         let upgrade = Closure::once(move |event: IdbVersionChangeEvent| {
-            before.set(event.old_version());
-            make(&upgraded, event.old_version());
+            before.set(event.old_version() as u32);
+            make(&upgraded, event.old_version() as u32);
         });
         request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
         let opened = settled(&request);
@@ -198,8 +198,8 @@ fn settled(request: &IdbRequest) -> Promise {
 }
 
 /// A new database gets its stores. One of an older format is left alone.
-fn make(request: &IdbOpenDbRequest, before: f64) {
-    if before > 0.0 {
+fn make(request: &IdbOpenDbRequest, before: u32) {
+    if before > 0 {
         if let Some(transaction) = request.transaction() {
             let _ = transaction.abort();
         }
@@ -212,14 +212,14 @@ fn make(request: &IdbOpenDbRequest, before: f64) {
 }
 
 /// Why a database was not opened.
-fn refusal(request: &IdbOpenDbRequest, before: f64) -> String {
+fn refusal(request: &IdbOpenDbRequest, before: u32) -> String {
     // Before its end a request has no error to tell.
     let Ok(error) = request.error() else {
         // Should it open yet, nobody uses it.
         return "its IndexedDB does not answer".into();
     };
     let name = error.as_ref().map(|error| error.name());
-    if before > 0.0 {
+    if before > 0 {
         return format!(
             "what it keeps has format {before}, and this page reads format {FORMAT_VERSION}"
         );
