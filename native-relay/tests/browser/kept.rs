@@ -272,6 +272,8 @@ const REFUSALS: &str = "
     });
     await again();
     await again();
+    Object.defineProperty(window, 'indexedDB', { get: () => undefined });
+    await again();
     return told;";
 
 #[test]
@@ -283,7 +285,16 @@ fn what_cannot_be_used_is_left_alone_and_said() {
         let page = Page::join("refused", &browser, &ring);
         let before = page.own_id();
         let told = page.run(REFUSALS, &[]);
-        let said = ["", "views", "damaged", "later format", "", ""];
+        assert_eq!(told.as_array().map(Vec::len), Some(7), "{told}");
+        let said = [
+            "",
+            "views",
+            "damaged",
+            "later format",
+            "",
+            "",
+            "no IndexedDB",
+        ];
         for (told, said) in told.as_array().unwrap().iter().zip(said) {
             let why = told[1].as_str().unwrap();
             assert!(
@@ -301,6 +312,36 @@ fn what_cannot_be_used_is_left_alone_and_said() {
         assert!(ids[1..].iter().all(|id| *id != &before), "{told}");
         assert_eq!(ids[4], ids[5], "{told}");
     }
+}
+
+#[test]
+fn a_page_whose_ring_is_gone_drops_its_share_and_joins_the_new_one() {
+    let _alone = alone();
+    let mut ring = start_ring_of(0);
+    let chromium = Browser::start(Kind::Chromium, ring.dir.path());
+    let page = Page::join("old-ring", &chromium, &ring);
+    let before = page.status();
+    page.put_numbered(0, KEYS, 1, 0);
+    page.wait_on_disk(KEYS);
+    page.close();
+
+    ring.members[0].kill_9();
+    std::fs::remove_dir_all(ring.dir.path().join("relay")).unwrap();
+    ring.members[0].start();
+    ring.wait_whole();
+    for joined in ["new-ring", "new-ring-again"] {
+        let page = Page::join(joined, &chromium, &ring);
+        let after = page.status();
+        assert_eq!(after["id"], before["id"]);
+        assert_ne!(after["ring_id"], before["ring_id"]);
+        assert_eq!(after["store"]["medium"], "indexeddb", "{after}");
+        let count = usize::from(joined == "new-ring-again");
+        assert_eq!(after["store"]["records"], count, "nothing of the old ring");
+        page.put("new/n", "new");
+        page.wait_on_disk(1);
+        page.close();
+    }
+    assert_eq!(ring.members[0].get("k0/n").status, 404);
 }
 
 #[test]
