@@ -13,6 +13,8 @@ const JOINS: usize = 10;
 const SCRIPT: &str = "
     const { Peer, peer } = window.roundelay;
     await peer.put('figures', 'there');
+    // Else all others would be peers of a moment, who open no database.
+    await peer.leave();
     const reads = [], opens = [];
     const Native = window.RTCPeerConnection;
     window.RTCPeerConnection = class extends Native {
@@ -32,6 +34,7 @@ const SCRIPT: &str = "
         const joined = await Peer.join();
         const got = await joined.get('figures');
         reads.push(performance.now() - start);
+        if (joined.status().store.medium !== 'indexeddb') throw new Error('in memory');
         if (new TextDecoder().decode(got.value) !== 'there') throw new Error('another value');
         const isDirect = () =>
             joined.status().links.filter(link => link.kind === 'direct').length >= 3;

@@ -328,7 +328,7 @@ fn a_page_whose_ring_is_gone_drops_its_share_and_joins_the_new_one() {
     ring.members[0].kill_9();
     std::fs::remove_dir_all(ring.dir.path().join("relay")).unwrap();
     ring.members[0].start();
-    ring.wait_whole();
+    wait_until("the new ring", DEADLINE, || ring.members[0].is_whole());
     for joined in ["new-ring", "new-ring-again"] {
         let page = Page::join(joined, &chromium, &ring);
         let after = page.status();
