@@ -77,6 +77,7 @@ pub mod planted;
 mod ring;
 mod rng;
 mod rtt;
+pub mod session;
 pub mod status;
 pub mod store;
 mod time;

@@ -1,0 +1,474 @@
+//! A session: one reliable, ordered byte stream each way between two peers,
+//! over whichever path is best. Paths come and go; bytes arrive once, in
+//! order, or the session ends with a reason.
+//!
+//! Frames are numbered by the offset of their first byte, so that what was cut
+//! for one path can be cut anew for another with shorter frames. A receiver
+//! takes only what comes next and says so when it sees a gap. Nothing is sent
+//! again by a timer: an answer (to a gap, a switch or a probe) says from where.
+
+mod message;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use self::message::{Body, Message};
+use crate::time::Instant;
+use crate::wire::{decode_head, encode_head};
+
+/// Bytes written that wait or are unacknowledged. [`Session::write`] takes no
+/// more than fits.
+pub const SEND_MAX: usize = 1 << 20;
+/// Bytes received and not yet read. What does not fit is dropped; a sender
+/// that keeps to the room it was told never sends it.
+pub const RECEIVE_MAX: usize = 256 << 10;
+/// Paths of one session. A further one is not taken.
+pub const PATHS_MAX: usize = 16;
+/// How long there may be no path, or, with something outstanding, none on which
+/// anything comes.
+pub const NO_PATH_MAX: Duration = Duration::from_secs(10);
+/// Silence, with something outstanding, after which the other side is asked.
+const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// Silence, with something outstanding, after which a path is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
+/// More than any head takes.
+const HEAD_LEN_MAX: usize = 40;
+/// Outputs that wait to be polled. Beyond it data and answers wait, as what they
+/// are made of does; a reset is not sent.
+const OUTPUT_COUNT_MAX: usize = 64;
+
+/// A path; the owner numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathId(pub u64);
+
+/// What a path is, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathKind {
+    /// A data channel.
+    Direct,
+    /// A circuit through a relay.
+    Relayed,
+}
+
+/// Why a session ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionError {
+    /// There was no path for [`NO_PATH_MAX`].
+    NoPath,
+    /// The peer is of a newer incarnation.
+    Restarted,
+    /// The peer ended it, or knows it no more.
+    Reset,
+    /// The peer acknowledged what was never sent, or asks for what it had
+    /// acknowledged.
+    Malformed,
+}
+
+/// What a session asks of its owner.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SessionOutput {
+    /// Send a frame.
+    Send {
+        /// On which path.
+        path: PathId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// A path was silent for too long and is used no more.
+    GiveUp(PathId),
+    /// The session is over.
+    Failed(SessionError),
+}
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct Session {
+    ours: u64,
+    theirs: u64,
+    paths: BTreeMap<PathId, (PathKind, usize)>,
+    best: Option<PathId>,
+    no_path_since: Option<Instant>,
+    /// Written and unacknowledged, from offset `acked` on.
+    unacked: VecDeque<u8>,
+    acked: u64,
+    sent: u64,
+    room: u64,
+    closed: bool,
+    /// Whether the end of this half was acknowledged.
+    end_acked: bool,
+    received: VecDeque<u8>,
+    next: u64,
+    ended: bool,
+    /// The offset for which a gap was answered last.
+    resent_for: Option<u64>,
+    /// A switch waits to hear what the other side lacks.
+    asking: bool,
+    probe: u32,
+    /// When something came last, or something began to be outstanding.
+    heard_at: Instant,
+    /// The same on the best path, or when that was chosen.
+    path_heard_at: Instant,
+    probed_at: Instant,
+    /// What is to be said of a gap, or to a probe, and on which path it came: there
+    /// the peer listens. The best one otherwise.
+    answer: Option<(Option<PathId>, bool, u32)>,
+    failed: Option<SessionError>,
+    outputs: VecDeque<SessionOutput>,
+}
+
+impl Session {
+    /// An end of a session between two incarnations, as the peers' records tell
+    /// them: each grows with every start. Frames between others are not taken, so
+    /// that nothing of before a restart is delivered after it.
+    #[must_use]
+    pub fn new(ours: u64, theirs: u64, now: Instant) -> Self {
+        Self {
+            ours,
+            theirs,
+            paths: BTreeMap::new(),
+            best: None,
+            no_path_since: Some(now),
+            unacked: VecDeque::new(),
+            acked: 0,
+            sent: 0,
+            room: RECEIVE_MAX as u64,
+            closed: false,
+            end_acked: false,
+            received: VecDeque::new(),
+            next: 0,
+            ended: false,
+            resent_for: None,
+            asking: false,
+            probe: 0,
+            heard_at: now,
+            path_heard_at: now,
+            probed_at: now,
+            answer: None,
+            failed: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A path is up. Of a session that has failed the peer is told so.
+    pub fn on_path_up(&mut self, path: PathId, kind: PathKind, frame_max: usize, now: Instant) {
+        if self.failed.is_some() {
+            self.send_reset(path, self.theirs);
+        } else if self.paths.len() < PATHS_MAX && frame_max > HEAD_LEN_MAX {
+            self.paths.insert(path, (kind, frame_max));
+            self.choose(now);
+        }
+    }
+
+    /// A path is down.
+    pub fn on_path_down(&mut self, path: PathId, now: Instant) {
+        self.paths.remove(&path);
+        self.choose(now);
+    }
+
+    /// A frame from the peer.
+    pub fn on_frame(&mut self, path: PathId, bytes: &[u8], now: Instant) {
+        let Ok((message, body)) = decode_head::<Message>(bytes) else {
+            return;
+        };
+        let Message {
+            from,
+            to,
+            body: kind,
+        } = message;
+        if from < self.theirs || to > self.ours {
+            return;
+        }
+        if self.failed.is_some() || to < self.ours {
+            if kind != Body::Reset {
+                self.send_reset(path, from);
+            }
+            return;
+        }
+        if from > self.theirs {
+            self.send_reset(path, from);
+            return self.fail(SessionError::Restarted);
+        }
+        self.heard_at = now;
+        if self.best == Some(path) {
+            self.path_heard_at = now;
+        }
+        match kind {
+            Body::Data { offset, end } => {
+                let gap = self.on_data(offset, end, body);
+                self.answer = Some((Some(path), gap, 0));
+            }
+            Body::Ack {
+                next,
+                room,
+                gap,
+                probe,
+            } => self.on_ack(next, room, gap, probe),
+            Body::Probe { number } => self.answer = Some((Some(path), false, number)),
+            Body::Reset => return self.fail(SessionError::Reset),
+        }
+        self.flush();
+    }
+
+    /// Takes as much as fits, and returns how much that was.
+    pub fn write(&mut self, bytes: &[u8], now: Instant) -> usize {
+        if self.closed || self.failed.is_some() {
+            return 0;
+        }
+        self.wake(now);
+        let len = bytes.len().min(SEND_MAX.saturating_sub(self.unacked.len()));
+        self.unacked.extend(bytes.iter().take(len));
+        self.flush();
+        len
+    }
+
+    /// Nothing more will be written; reading goes on.
+    pub fn close(&mut self, now: Instant) {
+        self.wake(now);
+        self.closed = true;
+        self.flush();
+    }
+
+    /// Takes up to `len` bytes that arrived.
+    pub fn read(&mut self, len: usize) -> Vec<u8> {
+        let was_low = self.receive_room() < RECEIVE_MAX / 2;
+        let bytes = self
+            .received
+            .drain(..len.min(self.received.len()))
+            .collect();
+        if was_low && self.receive_room() >= RECEIVE_MAX / 2 {
+            self.answer = Some((None, false, 0));
+            self.flush();
+        }
+        bytes
+    }
+
+    /// Whether the peer closed its half and all of it was read.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended && self.received.is_empty()
+    }
+
+    /// Ends the session on both sides.
+    pub fn reset(&mut self) {
+        self.fail(SessionError::Reset);
+    }
+
+    /// Bytes held, in both directions.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.unacked.len() + self.received.len()
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<SessionOutput> {
+        if self.outputs.is_empty() {
+            self.flush();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Session::on_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.failed.is_some() {
+            return None;
+        }
+        if let Some(since) = self.no_path_since {
+            return Some(since + NO_PATH_MAX);
+        }
+        if !self.is_waiting() {
+            return None;
+        }
+        let times = [
+            self.probed_at.max(self.path_heard_at) + PROBE_AFTER,
+            self.path_heard_at + SILENCE_MAX,
+            self.heard_at + NO_PATH_MAX,
+        ];
+        times.into_iter().min()
+    }
+
+    /// Time passed.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        if self.no_path_since.is_some() || now >= self.heard_at + NO_PATH_MAX {
+            return self.fail(SessionError::NoPath);
+        }
+        match self.best {
+            Some(path) if now >= self.path_heard_at + SILENCE_MAX => {
+                self.paths.remove(&path);
+                self.outputs.push_back(SessionOutput::GiveUp(path));
+                self.choose(now);
+                if self.best.is_none() {
+                    self.no_path_since = Some(self.heard_at);
+                }
+            }
+            _ => self.ask(now),
+        }
+    }
+
+    // ---- details ----
+
+    /// The number after the last: the end of a half takes one of its own.
+    fn end(&self) -> u64 {
+        let end = self.closed && !self.end_acked;
+        self.acked + self.unacked.len() as u64 + u64::from(end)
+    }
+
+    fn is_all_acked(&self) -> bool {
+        self.unacked.is_empty() && (!self.closed || self.end_acked)
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.is_all_acked() || self.asking
+    }
+
+    fn receive_room(&self) -> usize {
+        RECEIVE_MAX.saturating_sub(self.received.len())
+    }
+
+    /// Silence counts from when something is outstanding.
+    fn wake(&mut self, now: Instant) {
+        if !self.is_waiting() {
+            self.heard_at = now;
+            self.path_heard_at = now;
+        }
+    }
+
+    fn choose(&mut self, now: Instant) {
+        let best = self.paths.iter().min_by_key(|(id, path)| (path.0, **id));
+        let best = best.map(|(id, _)| *id);
+        if best == self.best {
+            return;
+        }
+        self.best = best;
+        if best.is_none() {
+            self.no_path_since = Some(now);
+            return;
+        }
+        self.no_path_since = None;
+        self.path_heard_at = now;
+        if self.sent > self.acked {
+            self.asking = true;
+            self.ask(now);
+        }
+        self.flush();
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.probe = self.probe.wrapping_add(1).max(1);
+        self.probed_at = now;
+        let number = self.probe;
+        self.send(Body::Probe { number }, &[]);
+    }
+
+    /// Takes what comes next. Returns whether something before it is missing.
+    fn on_data(&mut self, offset: u64, end: bool, body: &[u8]) -> bool {
+        let known = usize::try_from(self.next.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let fresh = body.get(known..).unwrap_or_default();
+        let gap = offset > self.next;
+        if !gap && !self.ended && fresh.len() <= self.receive_room() {
+            self.received.extend(fresh);
+            self.next += fresh.len() as u64;
+            if end && offset.saturating_add(body.len() as u64) == self.next {
+                self.ended = true;
+                self.next += 1;
+            }
+        }
+        gap
+    }
+
+    fn on_ack(&mut self, next: u64, room: u32, gap: bool, probe: u32) {
+        if next > self.end() {
+            return self.fail(SessionError::Malformed);
+        }
+        if next < self.acked {
+            return; // An older one, overtaken.
+        }
+        let bytes = usize::try_from(next - self.acked).unwrap_or(usize::MAX);
+        let whole = bytes > self.unacked.len();
+        self.unacked.drain(..bytes.min(self.unacked.len()));
+        self.end_acked |= whole;
+        self.acked = next;
+        self.sent = self.sent.max(next);
+        self.room = u64::from(room);
+        let answered = probe != 0 && probe == self.probe;
+        if answered || (gap && self.resent_for != Some(next)) {
+            self.resent_for = Some(next);
+            self.sent = next;
+        }
+        self.asking &= !answered;
+    }
+
+    fn flush(&mut self) {
+        let is_full = self.outputs.len() >= OUTPUT_COUNT_MAX;
+        if self.failed.is_some() || self.best.is_none() || is_full {
+            return;
+        }
+        if let Some((path, gap, probe)) = self.answer.take() {
+            let (next, room) = (self.next, self.receive_room() as u32);
+            let body = Body::Ack {
+                next,
+                room,
+                gap,
+                probe,
+            };
+            let path = path.filter(|path| self.paths.contains_key(path));
+            self.send_on(path.or(self.best), body, &[]);
+        }
+        while !self.asking && self.sent < self.end() && self.outputs.len() < OUTPUT_COUNT_MAX {
+            let Some(chunk) = self.chunk() else { return };
+            let offset = self.sent;
+            let data_end = self.acked + self.unacked.len() as u64;
+            let end = self.closed && offset + chunk.len() as u64 == data_end;
+            self.sent += chunk.len() as u64 + u64::from(end);
+            self.send(Body::Data { offset, end }, &chunk);
+        }
+    }
+
+    /// The next bytes to send, if there is room; none may be left but the end.
+    fn chunk(&self) -> Option<Vec<u8>> {
+        let (_, frame_max) = self.paths.get(&self.best?)?;
+        let from = usize::try_from(self.sent - self.acked).ok()?;
+        let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+        let left = self.unacked.len().saturating_sub(from);
+        let len = left
+            .min(frame_max - HEAD_LEN_MAX)
+            .min(room.saturating_sub(from));
+        let bytes = self.unacked.range(from.min(self.unacked.len())..);
+        (len > 0 || left == 0).then(|| bytes.take(len).copied().collect())
+    }
+
+    fn send(&mut self, body: Body, bytes: &[u8]) {
+        self.send_on(self.best, body, bytes);
+    }
+
+    fn send_on(&mut self, path: Option<PathId>, body: Body, bytes: &[u8]) {
+        if let Some(path) = path {
+            let (from, to) = (self.ours, self.theirs);
+            let bytes = encode_head(&Message { from, to, body }, bytes);
+            self.outputs.push_back(SessionOutput::Send { path, bytes });
+        }
+    }
+
+    fn send_reset(&mut self, path: PathId, to: u64) {
+        if self.outputs.len() < OUTPUT_COUNT_MAX {
+            let (from, body) = (self.ours, Body::Reset);
+            let bytes = encode_head(&Message { from, to, body }, &[]);
+            self.outputs.push_back(SessionOutput::Send { path, bytes });
+        }
+    }
+
+    fn fail(&mut self, why: SessionError) {
+        if self.failed.is_none() {
+            self.send(Body::Reset, &[]);
+            self.failed = Some(why);
+            self.unacked.clear();
+            self.outputs.push_back(SessionOutput::Failed(why));
+        }
+    }
+}
