@@ -16,9 +16,9 @@ use super::BenchError;
 /// How long a ring may take to come up.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Direct links that every member of a large ring has: core opens as many as
-/// it has use for, which differs.
-const LINKS: usize = 8;
+/// Direct links that every member of a large ring has, to its predecessor and its
+/// first successors: beyond that core opens as many as it has use for.
+const LINKS: usize = 5;
 
 /// A relay and nodes; they end with this.
 #[derive(Debug)]
