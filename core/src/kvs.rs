@@ -29,6 +29,7 @@ mod fixture;
 mod handover;
 mod horizon;
 mod key;
+mod lesson;
 mod list;
 mod message;
 mod mirror;
@@ -238,6 +239,7 @@ impl Kvs {
             self.pulls.on_gone(peer);
             self.copy_counts.on_gone(peer);
             self.retirements.on_gone(peer);
+            self.changes.passed_over.on_gone(peer);
             self.horizons.forget(|known| known == peer);
             self.requeue_requests(peer, now);
         }

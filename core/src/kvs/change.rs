@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Kvs;
+use super::lesson::{Lesson, PassedOver};
 use super::message::{Message, Proposal, ViewMessage};
 use super::plan::{FINISH_AFTER, Plan};
 use super::slots::SlotSet;
@@ -40,6 +41,7 @@ pub(super) struct Changes {
     pub(super) review_at: Option<Instant>,
     /// Since when a view was accepted here whose end is not known.
     pub(super) sealed_at: Option<Instant>,
+    pub(super) passed_over: PassedOver,
     round: u32,
 }
 
@@ -57,7 +59,10 @@ struct Change {
 
 #[derive(Debug)]
 enum Phase {
-    Learning(NodeId),
+    Learning {
+        candidate: NodeId,
+        lesson: Lesson,
+    },
     Preparing {
         promised: BTreeSet<NodeId>,
         accepted: Option<(Ballot, View, SlotSet)>,
@@ -118,7 +123,7 @@ impl Kvs {
             round: self.changes.round,
             node: self.own,
         };
-        let phase = candidate.map_or_else(Phase::preparing, Phase::Learning);
+        let phase = candidate.map_or_else(Phase::preparing, Phase::learning);
         let change = Change {
             id: self.new_id(),
             slots,
@@ -147,7 +152,7 @@ impl Kvs {
         };
         let voters = change.view.voters.iter().copied();
         let (targets, message): (Vec<NodeId>, ViewMessage) = match &change.phase {
-            Phase::Learning(candidate) => {
+            Phase::Learning { candidate, .. } => {
                 let (change, slots) = (proposal.change, proposal.slots);
                 ([*candidate].into(), ViewMessage::Learn { change, slots })
             }
@@ -245,9 +250,24 @@ impl Kvs {
         let Some(change) = self.changes.active(id) else {
             return;
         };
-        if matches!(change.phase, Phase::Learning(candidate) if candidate == from) {
+        if change.phase.teaches(&from) {
             change.phase = Phase::preparing();
             self.ask_change(now);
+        }
+    }
+
+    /// The candidate compares what it holds of the slots that it learns.
+    pub(super) fn note_lesson(&mut self, from: NodeId, slots: &SlotSet, pull: u64, now: Now) {
+        let Some(change) = &mut self.changes.active else {
+            return;
+        };
+        let Phase::Learning { candidate, lesson } = &mut change.phase else {
+            return;
+        };
+        if *candidate == from && change.slots == *slots && !lesson.note(pull) {
+            self.counters.add("lessons_in_vain");
+            self.changes.passed_over.add(from, now.mono);
+            self.end_change(PAUSE, now);
         }
     }
 
@@ -323,8 +343,8 @@ impl Kvs {
         let Some(change) = &self.changes.active else {
             return;
         };
-        let teaches_one = |id: &NodeId| matches!(&change.phase, Phase::Learning(to) if to == id);
-        if !self.has_quorum(&change.view) || gone.iter().any(teaches_one) {
+        let is_gone = |id: &NodeId| change.phase.teaches(id);
+        if !self.has_quorum(&change.view) || gone.iter().any(is_gone) {
             self.counters.add("view_changes_failed");
             self.end_change(PAUSE, now);
         }
@@ -407,6 +427,15 @@ impl Kvs {
 }
 
 impl Phase {
+    fn learning(candidate: NodeId) -> Self {
+        let lesson = Lesson::default();
+        Self::Learning { candidate, lesson }
+    }
+
+    fn teaches(&self, id: &NodeId) -> bool {
+        matches!(self, Self::Learning { candidate, .. } if candidate == id)
+    }
+
     fn preparing() -> Self {
         Self::Preparing {
             promised: BTreeSet::new(),
@@ -418,8 +447,9 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvs::fixture::{at, id, voter};
+    use crate::kvs::fixture::{at, facts, id, voter};
     use crate::kvs::key::SLOT_COUNT;
+    use crate::kvs::peers::Living;
 
     #[test]
     fn one_that_stays_for_the_next_view_has_to_compare_again() {
@@ -433,5 +463,39 @@ mod tests {
         let (first, last) = (0, SLOT_COUNT - 1);
         assert!(kvs.learn_views(&[SlotView { first, last, view }], at(10)));
         assert!(!kvs.peers.has_caught_up(&id(2)));
+    }
+    #[test]
+    fn one_that_begins_to_learn_again_and_again_is_passed_over() {
+        let mut kvs = voter();
+        let gone = id(2);
+        let living = [3, 4, 5].map(|seed| (id(seed), Living::of(&facts())));
+        kvs.set_members(living.into(), at(10));
+        kvs.on_timeout(at(10));
+        kvs.on_timeout(at(4_010));
+        let learner = taught(&mut kvs).expect("a candidate for the vote of who is gone");
+        assert!([id(4), id(5)].contains(&learner) && gone != learner);
+        let slots = kvs.changes.active.as_ref().unwrap().slots.clone();
+        // However often it asks the same, it began once.
+        for pull in [1, 2, 3, 4, 5, 5, 5] {
+            kvs.note_lesson(learner, &slots, pull, at(4_020));
+            assert_eq!(taught(&mut kvs), Some(learner), "{pull}");
+        }
+        kvs.note_lesson(learner, &slots, 6, at(4_020));
+        assert_eq!(taught(&mut kvs), None);
+        kvs.on_timeout(at(6_000));
+        let other = taught(&mut kvs).expect("another candidate");
+        assert_ne!(other, learner);
+        // With nobody else there it is better than none.
+        let living = [id(3), learner].map(|id| (id, Living::of(&facts())));
+        kvs.set_members(living.into(), at(6_100));
+        kvs.on_timeout(at(8_000));
+        assert_eq!(taught(&mut kvs), Some(learner));
+    }
+
+    fn taught(kvs: &mut Kvs) -> Option<NodeId> {
+        match &kvs.changes.active.as_ref()?.phase {
+            Phase::Learning { candidate, .. } => Some(*candidate),
+            _ => None,
+        }
     }
 }

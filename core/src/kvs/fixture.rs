@@ -28,6 +28,15 @@ pub(super) fn at(millis: u64) -> Now {
     }
 }
 
+/// What a durable member says of itself.
+pub(super) fn facts() -> Facts {
+    Facts {
+        epoch: 1,
+        class: Class::Durable,
+        name: alloc::string::String::new(),
+    }
+}
+
 /// The first of three voters on everything, which serves, and whose fellows have
 /// caught up; a fourth durable member lives, too.
 pub(super) fn voter() -> Kvs {
@@ -52,13 +61,8 @@ pub(super) fn voter_of(own: u8) -> Kvs {
     kvs.learn_views(&[SlotView { first, last, view }], at(0));
     let all = kvs.views.slots_where(|_| true);
     kvs.views.set_filled(&all, 3);
-    let facts = Facts {
-        epoch: 1,
-        class: Class::Durable,
-        name: alloc::string::String::new(),
-    };
     let others = (1..=4).filter(|seed| *seed != own);
-    let alive = others.map(|seed| (id(seed), Living::of(&facts)));
+    let alive = others.map(|seed| (id(seed), Living::of(&facts())));
     kvs.set_members(alive.collect(), at(0));
     for fellow in (1..=3).filter(|seed| *seed != own).map(id) {
         kvs.peers.set_comparing(&fellow);

@@ -152,7 +152,7 @@ impl Peers {
     /// How long a peer may take to answer a question, before another is asked.
     pub(super) fn patience(&self, question: Question, id: &NodeId) -> Duration {
         let known = self.waits.patience(question, id);
-        known.unwrap_or_else(|| match question.is_of_readers() {
+        known.unwrap_or_else(|| match question.is_read() {
             true => self.first_patience(id),
             false => self.timeout(id),
         })

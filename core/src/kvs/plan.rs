@@ -173,7 +173,7 @@ impl Kvs {
         let start = slot.start();
         let mut others = view.voters.clone();
         others.extend(self.retirements.others());
-        let candidate = self.peers.next_durable(&start, &others);
+        let candidate = self.candidate(&start, others, now);
         if !self.has_quorum(view) {
             return Goal::Stay;
         }
@@ -215,6 +215,15 @@ impl Kvs {
             Some(farthest) => due(self.peers.came_at(&candidate, now) + MOVE_AFTER, *farthest),
             None => Goal::Stay,
         }
+    }
+
+    /// Whose turn it is to vote besides those: one that learned in vain only if
+    /// there is nobody else.
+    fn candidate(&self, start: &NodeId, voters: Vec<NodeId>, now: Instant) -> Option<NodeId> {
+        let mut others = voters.clone();
+        others.extend(self.changes.passed_over.list(now));
+        let preferred = self.peers.next_durable(start, &others);
+        preferred.or_else(|| self.peers.next_durable(start, &voters))
     }
 
     /// Whether all other voters of a view hold what this node holds.

@@ -256,7 +256,7 @@ impl Kvs {
                 view,
                 sums,
             } => {
-                self.on_compare(from, (id, view), (&slots, sums), now.mono);
+                self.on_compare(from, (id, view), (&slots, sums), now);
             }
             Pull::Split(message) => self.on_split_message(from, message, now),
             Pull::List {

@@ -46,7 +46,17 @@ const QUEUE_LEN_MAX: usize = 1024;
 
 impl Kvs {
     /// Coordinates a linearizable request: at once, or after those before it.
+    ///
+    /// A version that this node's own clock does not believe is refused at once: a
+    /// voter whose clock is wrong in the same way would promise it, and take nothing
+    /// else until its time has come.
     pub(super) fn begin_register(&mut self, origin: Origin, op: Op, now: Now) {
+        if let Op::Put { version, .. } = &op
+            && !self.clock.observe(*version, now.unix_ms)
+        {
+            let unix_ms = now.unix_ms;
+            return self.conclude(origin, Outcome::Ahead { unix_ms }, now);
+        }
         let key = op.key().clone();
         if let Some(running) = self.registers.active.get_mut(&key) {
             if running.waiting.len() < QUEUE_LEN_MAX {
@@ -92,9 +102,6 @@ impl Kvs {
         if self.views.serving(slot).is_none() {
             return self.leave_register(key, now);
         }
-        if !self.believes_register(key, now) {
-            return;
-        }
         let view = self.views.get(slot).view.clone();
         let fresh = self.clock.tick(now.unix_ms).marked(view.number);
         let Some(running) = self.registers.active.get_mut(key) else {
@@ -121,28 +128,6 @@ impl Kvs {
             best: None,
         };
         self.ask_register(key, now);
-    }
-
-    /// Whether this node's clock believes the version of a write. If not, it has
-    /// ended: a voter whose clock is wrong in the same way would promise it, and take
-    /// nothing else until its time has come.
-    fn believes_register(&mut self, key: &Key, now: Now) -> bool {
-        let Some(running) = self.registers.active.get(key) else {
-            return false;
-        };
-        let Some(Op::Put { version, .. }) = running.task.op() else {
-            return true;
-        };
-        if self.clock.observe(*version, now.unix_ms) {
-            return true;
-        }
-        let unix_ms = now.unix_ms;
-        let outcome = match running.sent {
-            true => Outcome::Failed(RequestError::OutcomeUnknown),
-            false => Outcome::Ahead { unix_ms },
-        };
-        self.end_register(key, outcome, now);
-        false
     }
 
     /// Sends the question of the phase to the voters that did not answer.

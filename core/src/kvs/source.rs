@@ -14,7 +14,7 @@ use super::storage::Pending;
 use crate::event::Lane;
 use crate::id::NodeId;
 use crate::store::StoreError;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Keys in one listing.
 const LISTING_COUNT_MAX: usize = 512;
@@ -48,24 +48,24 @@ impl Kvs {
         from: NodeId,
         (id, view): (u64, u64),
         (slots, sums): (&SlotSet, Vec<(u16, u64)>),
-        now: Instant,
+        now: Now,
     ) {
         if !slots.is_valid() {
             return self.counters.add("kvs_malformed");
         }
         let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
         let own = self.index.sums(slots);
-        let differs = |(slot, sum): (&u16, &u64)| theirs.get(slot) != Some(sum);
+        let differs = |(slot, sum): &(&u16, &u64)| theirs.get(*slot) != Some(*sum);
+        let differing: Vec<u16> = own.iter().filter(differs).map(|(slot, _)| *slot).collect();
         if view == 0 && *slots == self.views.shared_with(&from) {
-            self.note_comparing(&from, own.iter().any(differs), now);
+            self.note_comparing(&from, !differing.is_empty(), now.mono);
         }
+        self.note_lesson(from, slots, id, now);
         let collected = |slot: &u16| Slot::new(*slot).is_some_and(|slot| self.has_collected(slot));
         let gone = |slot: &&u16| !own.contains_key(*slot) && collected(slot);
         let gone = theirs.keys().filter(gone).map(|slot| (*slot, 0));
-        let differing = own
-            .iter()
-            .filter(|(slot, sum)| theirs.get(*slot) != Some(*sum));
-        let differing = differing.map(|(slot, _)| (*slot, self.count_in(*slot)));
+        let differing = differing.into_iter();
+        let differing = differing.map(|slot| (slot, self.count_in(slot)));
         let message = Pull::Differ {
             id,
             slots: differing.chain(gone).collect(),

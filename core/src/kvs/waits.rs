@@ -32,7 +32,7 @@ pub(super) enum Question {
 
 impl Question {
     /// Whether it changes nothing: to ask another, too, harms nobody.
-    pub(super) const fn is_of_readers(self) -> bool {
+    pub(super) const fn is_read(self) -> bool {
         match self {
             Self::Get | Self::GetOne | Self::List | Self::ReadVote | Self::ListVote => true,
             Self::Put | Self::PutOne | Self::Linearizable | Self::WriteVote => false,
@@ -40,10 +40,10 @@ impl Question {
     }
 
     /// How many times its variation an answer may be late. Another is asked to read
-    /// as soon as one in ten or so is late (Dean and Barroso, *The tail at scale*,
-    /// 2013); a value is not sent twice so easily (RFC 6298).
+    /// as soon as one is later than they are in the mean (Dean and Barroso, *The tail
+    /// at scale*, 2013); a value is not sent twice so easily (RFC 6298).
     const fn variations(self) -> u32 {
-        if self.is_of_readers() { 1 } else { 4 }
+        if self.is_read() { 1 } else { 4 }
     }
 }
 

@@ -84,7 +84,7 @@ impl Breaker {
             if retired || until <= world.now {
                 self.retiring = None;
                 checker.retired += u64::from(retired);
-                checker.not_retired += u64::from(!retired);
+                checker.not_retired += u64::from(!retired && has_heirs(world, index));
                 workload.on_crash(index, checker);
                 world.leave(index);
             }
@@ -295,6 +295,14 @@ pub fn of(world: &World, class: Class) -> Vec<usize> {
     let all = world.alive().map(|(index, _)| index);
     all.filter(|index| world.processes[*index].class == class)
         .collect()
+}
+
+/// Whether there are voters enough without one: nothing can be passed on to those that
+/// refuse it for their clock.
+fn has_heirs(world: &World, without: usize) -> bool {
+    let others = of(world, Class::Durable).into_iter();
+    let others = others.filter(|index| *index != without && !world.is_wrong(*index));
+    others.count() >= DURABLE_MIN
 }
 
 /// Whether every living node is ready and holds all its copies, and views have

@@ -1,0 +1,58 @@
+//! Candidates for a vote who learn in vain.
+//!
+//! Whoever is to vote pulls from the leader first, and begins again if it could
+//! not keep all: a promise stood in the way, for a moment. One whose clock is wrong
+//! refuses the same records every time. A change that waited for it would keep
+//! the leader from all other changes, so that it is passed over for a while, if
+//! there is another.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// How often a candidate may begin: promises that stood in the way are gone by then.
+const BEGIN_COUNT_MAX: u32 = 5;
+/// For how long it is passed over then.
+const PASSED_OVER: Duration = Duration::from_secs(60);
+
+/// What a candidate learns.
+#[derive(Debug, Default)]
+pub(super) struct Lesson {
+    /// Its last pull; a pull that asks again has the same number.
+    pull: Option<u64>,
+    begun: u32,
+}
+
+impl Lesson {
+    /// The candidate compares: false if it has begun too often.
+    pub(super) fn note(&mut self, pull: u64) -> bool {
+        if self.pull != Some(pull) {
+            self.pull = Some(pull);
+            self.begun = self.begun.saturating_add(1);
+        }
+        self.begun <= BEGIN_COUNT_MAX
+    }
+}
+
+/// Members that learned in vain, and until when others are preferred to them. No
+/// more than there are members: whoever is gone is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct PassedOver(BTreeMap<NodeId, Instant>);
+
+impl PassedOver {
+    pub(super) fn add(&mut self, id: NodeId, now: Instant) {
+        self.0.insert(id, now + PASSED_OVER);
+    }
+
+    pub(super) fn on_gone(&mut self, id: &NodeId) {
+        self.0.remove(id);
+    }
+
+    pub(super) fn list(&self, now: Instant) -> Vec<NodeId> {
+        let passed_over = self.0.iter().filter(|(_, until)| now < **until);
+        passed_over.map(|(id, _)| *id).collect()
+    }
+}
