@@ -28,6 +28,14 @@ pub(super) fn at(millis: u64) -> Now {
     }
 }
 
+/// What a clock says that is ten hours ahead.
+pub(super) fn hours_later() -> Now {
+    Now {
+        unix_ms: 10 * 60 * 60 * 1000,
+        ..at(0)
+    }
+}
+
 /// What a durable member says of itself.
 pub(super) fn facts() -> Facts {
     Facts {

@@ -51,8 +51,33 @@ impl PassedOver {
         self.0.remove(id);
     }
 
+    /// When the first of them is no longer passed over: it is to be looked again then.
+    pub(super) fn ends_at(&self, now: Instant) -> Option<Instant> {
+        self.0.values().copied().filter(|until| now < *until).min()
+    }
+
     pub(super) fn list(&self, now: Instant) -> Vec<NodeId> {
         let passed_over = self.0.iter().filter(|(_, until)| now < **until);
         passed_over.map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvs::fixture::{at, id};
+
+    #[test]
+    fn who_is_passed_over_gets_its_turn_again() {
+        let mut passed_over = PassedOver::default();
+        assert_eq!(passed_over.ends_at(at(0).mono), None);
+        passed_over.add(id(1), at(0).mono);
+        passed_over.add(id(2), at(1_000).mono);
+        assert_eq!(passed_over.ends_at(at(1_000).mono), Some(at(60_000).mono));
+        assert_eq!(passed_over.list(at(60_000).mono), [id(2)]);
+        assert_eq!(passed_over.ends_at(at(60_000).mono), Some(at(61_000).mono));
+        passed_over.on_gone(&id(2));
+        assert_eq!(passed_over.ends_at(at(60_000).mono), None);
+        assert_eq!(passed_over.list(at(0).mono), [id(1)]);
     }
 }

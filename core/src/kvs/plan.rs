@@ -61,10 +61,12 @@ impl Kvs {
             .collect();
         let voters = runs.iter().flat_map(|(_, _, state)| &state.view.voters);
         self.peers.note_absent(voters, now);
-        let mut look_at = match self.plan_unfinished(now) {
+        let sealed_at = match self.plan_unfinished(now) {
             Ok(plan) => return Ok(plan),
             Err(look_at) => look_at,
         };
+        let ends_at = self.changes.passed_over.ends_at(now);
+        let mut look_at = sealed_at.into_iter().chain(ends_at).min();
         for (first, last, state) in runs {
             if !self.views.serves(&state) {
                 continue;

@@ -1,7 +1,7 @@
 //! Voters and storage that refuse.
 
 use super::*;
-use crate::kvs::fixture::{Said, at, drain, id, voter};
+use crate::kvs::fixture::{Said, at, drain, hours_later, id, voter};
 use crate::kvs::horizon::Horizon;
 use crate::kvs::key::SLOT_COUNT;
 use crate::kvs::version::Version;
@@ -165,10 +165,7 @@ fn voters_are_behind_after_a_write_that_a_promise_ended() {
 /// not kept here.
 #[test]
 fn what_others_refuse_for_this_clock_is_not_left_here() {
-    let hours_later = Now {
-        unix_ms: 10 * 60 * 60 * 1000,
-        ..at(0)
-    };
+    let hours_later = hours_later();
     let key = || Key::new("a/0").unwrap();
     for believed in [false, true] {
         let mut kvs = voter();
@@ -196,10 +193,7 @@ fn what_others_refuse_for_this_clock_is_not_left_here() {
 /// after that.
 #[test]
 fn what_was_collected_meanwhile_is_not_kept_last() {
-    let hours_later = Now {
-        unix_ms: 10 * 60 * 60 * 1000,
-        ..at(0)
-    };
+    let hours_later = hours_later();
     let key = || Key::new("a/0").unwrap();
     for is_collected in [false, true] {
         let mut kvs = voter();

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::config::TOMBSTONE_GRACE;
-use crate::identity::Facts;
 use crate::kvs::KvsAction;
-use crate::kvs::fixture::{at, id, voter};
+use crate::kvs::fixture::{at, facts, id, voter};
 use crate::kvs::key::SLOT_COUNT;
 use crate::kvs::peers::Living;
 use crate::kvs::view::{SlotView, View};
@@ -35,12 +34,7 @@ fn puller() -> Kvs {
         view,
     };
     kvs.learn_views(&[all], NOW);
-    let facts = Facts {
-        epoch: 1,
-        class: Class::Durable,
-        name: alloc::string::String::new(),
-    };
-    kvs.set_members([(id(2), Living::of(&facts))].into(), NOW);
+    kvs.set_members([(id(2), Living::of(&facts()))].into(), NOW);
     kvs
 }
 
@@ -97,6 +91,16 @@ fn an_answer_that_comes_twice_is_no_answer_to_the_next_question() {
     assert!(matches!(step, Step::Listing { .. }), "{step:?}");
 }
 
+/// A value, or a tombstone, of time 500.
+fn hold(kvs: &mut Kvs, key: &Key, value: Option<Vec<u8>>) {
+    let entry = Entry {
+        version: Version::end_of(500),
+        value,
+        expires: None,
+    };
+    kvs.index.set(key, Some(Meta::of(key, &entry)));
+}
+
 /// A pull of one slot, from someone who has collected it up to a time.
 fn pulling(source: u8, slot: Slot, at: u64) -> Pulling {
     let slots = SlotSet::from_slots([slot].into_iter());
@@ -149,12 +153,7 @@ fn what_is_held_may_expire_behind_the_horizon() {
     let key = Key::new("a/0").unwrap();
     let slots = SlotSet::from_slots([key.slot()].into_iter());
     let version = Version::end_of(500);
-    let entry = Entry {
-        version,
-        value: Some(b"value".to_vec()),
-        expires: None,
-    };
-    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    hold(&mut kvs, &key, Some(b"value".to_vec()));
     kvs.horizons.adopt(&slots, Horizon::raised_to(1000));
     let pulling = pulling(2, key.slot(), 0);
     assert!(kvs.is_dead(&pulling, &key, Version::end_of(600)));
@@ -166,12 +165,7 @@ fn what_is_held_may_expire_behind_the_horizon() {
 fn nobody_goes_by_the_horizon_of_one_who_does_not_vote() {
     let mut kvs = voter();
     let key = Key::new("a/0").unwrap();
-    let entry = Entry {
-        version: Version::end_of(500),
-        value: None,
-        expires: None,
-    };
-    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    hold(&mut kvs, &key, None);
     for (source, weeded) in [(2, true), (4, false)] {
         let pulling = pulling(source, key.slot(), 1000);
         let branches = [Branch::whole(key.slot().number())];
@@ -194,12 +188,7 @@ fn who_compares_and_differs_has_not_caught_up() {
     };
     let before = compare(&kvs);
     let key = Key::new("a/0").unwrap();
-    let entry = Entry {
-        version: Version::end_of(500),
-        value: None,
-        expires: None,
-    };
-    kvs.index.set(&key, Some(Meta::of(&key, &entry)));
+    hold(&mut kvs, &key, None);
     kvs.on_pull(id(2), compare(&kvs), at(0));
     assert!(kvs.peers.has_caught_up(&id(2)));
     kvs.on_pull(id(2), before, at(0));

@@ -1,7 +1,7 @@
 //! What a register leaves behind that ends without a majority.
 
 use super::*;
-use crate::kvs::fixture::{Said, at, drain, id, voter};
+use crate::kvs::fixture::{Said, at, drain, hours_later, id, voter};
 use crate::kvs::request::RequestId;
 use crate::kvs::three::{HOUR, MINUTE, Three, key};
 use crate::kvs::{Mode, Reply};
@@ -78,10 +78,7 @@ fn voters_are_behind_after_a_read_that_could_not_bring_them_level() {
 #[test]
 fn of_a_clock_that_is_wrong_no_promise_is_left() {
     let mut kvs = voter();
-    let hours_later = Now {
-        unix_ms: 10 * HOUR,
-        ..at(0)
-    };
+    let hours_later = hours_later();
     let (key, value) = (key(), Some(b"value".to_vec()));
     let terms = Mode::Linearizable.into();
     kvs.put(RequestId(1), key.clone(), value, terms, hours_later);
