@@ -15,14 +15,14 @@ mod callers;
 mod history;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use called::{Called, End, Op};
 use callers::{HttpCaller, in_page, stop_page};
 
 use crate::common::dice::{Dice, number};
-use crate::common::{DEADLINE, Member, Ring, alone, http, wait_until};
+use crate::common::{DEADLINE, Fault, Member, Ring, alone, http, wait_until};
 use crate::webdriver::{Browser, Kind};
 use crate::{Page, start_ring_of};
 
@@ -32,8 +32,9 @@ const NODES: usize = 4;
 const SOAK_S: u64 = 30;
 /// From one fault to the next, if all copies are there again by then.
 const EVERY: Duration = Duration::from_secs(5);
-/// How long a member is away, at least, and in how many steps more.
-const AWAY: Duration = Duration::from_millis(500);
+/// A member is away until so many writes were acknowledged, or up to so many times
+/// as many.
+const AWAY: usize = 20;
 const AWAY_STEPS: usize = 6;
 
 #[test]
@@ -53,7 +54,7 @@ fn crashes_lose_nothing_and_no_linearizable_read_is_wrong() {
         Page::join("chromium", &chromium, &ring),
         Page::join("firefox", &firefox, &ring),
     ];
-    let stop = AtomicBool::new(false);
+    let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut calls: Vec<Called> = Vec::new();
     std::thread::scope(|scope| {
         let _stop = Stop(&stop);
@@ -62,11 +63,11 @@ fn crashes_lose_nothing_and_no_linearizable_read_is_wrong() {
         }
         let callers = ports.iter().enumerate().map(|(number, port)| {
             let caller = HttpCaller::new(*port, seed, number);
-            let stop = &stop;
-            scope.spawn(move || caller.go_on(stop))
+            let (stop, written) = (&stop, &written);
+            scope.spawn(move || caller.go_on(stop, written))
         });
         let callers: Vec<_> = callers.collect();
-        break_members(&mut ring, seed, Duration::from_secs(soak));
+        break_members(&mut ring, seed, Duration::from_secs(soak), &written);
         wait_copies(&ring);
         stop.store(true, Ordering::Relaxed);
         calls.extend(pages.iter().flat_map(stop_page));
@@ -88,7 +89,7 @@ impl Drop for Stop<'_> {
 }
 
 /// Kills or freezes one member after another, each when no copy is missing.
-fn break_members(ring: &mut Ring, seed: u64, length: Duration) {
+fn break_members(ring: &mut Ring, seed: u64, length: Duration, written: &AtomicUsize) {
     let mut dice = Dice::new(seed);
     let begun = Instant::now();
     let mut due = begun + EVERY;
@@ -98,26 +99,20 @@ fn break_members(ring: &mut Ring, seed: u64, length: Duration) {
         due = Instant::now() + EVERY;
         wait_copies(ring);
         let victim = dice.below(ring.members.len());
-        let (kill, away) = (
-            dice.below(2) == 0,
-            AWAY * (1 + dice.below(AWAY_STEPS) as u32),
-        );
-        let what = if kill { "kill -9" } else { "SIGSTOP" };
-        println!(
-            "{:.1?}: {what} of member {victim} for {away:?}",
-            begun.elapsed()
-        );
-        let member = &mut ring.members[victim];
-        // What lasts so long is the fault itself.
-        if kill {
-            member.kill_9();
-            std::thread::sleep(away);
-            member.start();
-        } else {
-            member.process().signal("STOP");
-            std::thread::sleep(away);
-            member.process().signal("CONT");
-        }
+        let what = match dice.below(2) {
+            0 => Fault::Kill,
+            _ => Fault::Stop,
+        };
+        let count = AWAY * (1 + dice.below(AWAY_STEPS));
+        let at = begun.elapsed();
+        println!("{at:.1?}: {what} of member {victim} for {count} writes");
+        ring.members[victim].while_away(what, || {
+            let before = written.load(Ordering::Relaxed);
+            let took = wait_until("others to be able to write", DEADLINE, || {
+                written.load(Ordering::Relaxed) >= before + count
+            });
+            println!("{:.1?}: after {took:.1?}", begun.elapsed());
+        });
         for member in &mut ring.members {
             let port = member.http;
             assert!(member.process().is_alive(), "port {port} exited");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::keys::{key, lost};
+use crate::common::keys::key;
 use crate::common::{DEADLINE, Ring, alone, wait_until};
 use crate::webdriver::{Browser, Kind};
 use crate::{Link, Page, start_ring, start_ring_of};
@@ -15,8 +15,6 @@ const KEYS: usize = 100;
 const LEN: usize = 10 * 1024;
 /// What a page may hear until it has joined, if it fetches nothing.
 const HEARD_MAX: u64 = (KEYS * LEN / 4) as u64;
-/// Keys that are put from pages which are all closed.
-const MANY: usize = 10_000;
 /// How much later a browser says that a transaction is complete.
 const LATER: Duration = Duration::from_millis(500);
 
@@ -124,6 +122,17 @@ fn come_back(kind: Kind) {
     assert_eq!(page.lacks_numbered(KEYS, LEN), json!([]));
     let took = page.run(PUT_LATE, &[&LATER.as_millis().to_string()]);
     assert!(took.as_f64() >= Some(LATER.as_millis() as f64), "{took} ms");
+    page.close();
+
+    // What a page alone acknowledged, it brings when there is a ring again.
+    ring.members[0].start();
+    wait_until("the relay", DEADLINE, || ring.members[0].is_whole());
+    let page = Page::join("kept-late", &browser, &ring);
+    assert_eq!(page.own_id(), before["id"]);
+    assert_eq!(page.get("late/n"), "late");
+    wait_until("the relay to have it", DEADLINE, || {
+        ring.members[0].get("late/n").text() == "late"
+    });
 }
 
 /// Puts a key when the browser says late that a transaction is complete.
@@ -186,50 +195,6 @@ fn two_tabs_at_once_are_two_peers() {
     let ring = start_ring();
     for kind in [Kind::Chromium, Kind::Firefox] {
         two_at_once(kind, &ring);
-    }
-}
-
-#[test]
-fn all_pages_are_closed_at_once_and_nothing_is_lost() {
-    let _alone = alone();
-    let ring = start_ring();
-    let chromium = Browser::start(Kind::Chromium, ring.dir.path());
-    let firefox = Browser::start(Kind::Firefox, ring.dir.path());
-    let pages = [
-        Page::join("many-a", &chromium, &ring),
-        Page::join("many-b", &chromium, &ring),
-        Page::join("many-c", &firefox, &ring),
-        Page::join("many-d", &firefox, &ring),
-    ];
-    let ids = [pages[0].own_id(), pages[2].own_id()];
-    for (number, page) in pages.iter().enumerate() {
-        page.put_numbered(number, MANY, pages.len(), 0);
-    }
-    for page in pages {
-        page.close();
-    }
-    let assert_none_lost = |when: &str| {
-        for member in &ring.members {
-            let lost = lost(member, MANY);
-            assert!(lost.is_empty(), "{when}, {} lost: {lost:?}", lost.len());
-        }
-        println!(
-            "{when}: {} is the last of {MANY} keys, all there",
-            key(MANY - 1)
-        );
-    };
-    assert_none_lost("all pages closed");
-    let again = [
-        Page::join("many-a-again", &chromium, &ring),
-        Page::join("many-c-again", &firefox, &ring),
-    ];
-    assert_eq!(again.each_ref().map(Page::own_id), ids);
-    assert_none_lost("two pages opened again");
-    for page in &again {
-        let what = format!("{} to read all", page.name);
-        wait_until(&what, DEADLINE, || {
-            page.lacks_numbered(MANY, 0) == json!([])
-        });
     }
 }
 

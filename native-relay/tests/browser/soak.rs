@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use roundelay_core::kvs::Version;
 
 use crate::common::dice::{Dice, number};
-use crate::common::{Answer, DEADLINE, Member, Ring, alone, free_port, http, wait_until};
+use crate::common::{Answer, DEADLINE, Fault, Member, Ring, alone, free_port, http, wait_until};
 use crate::webdriver::{Browser, Kind, Tab};
 
 const RELAYS: usize = 3;
@@ -283,26 +283,19 @@ impl Soak {
             0 => dice.below(RELAYS),
             _ => RELAYS + dice.below(NODES),
         };
-        let kill = dice.below(2) == 0;
+        let what = match dice.below(2) {
+            0 => Fault::Kill,
+            _ => Fault::Stop,
+        };
         let length = Duration::from_millis(1000 + 500 * dice.below(11) as u64);
-        let what = if kill { "kill -9" } else { "SIGSTOP" };
         let port = self.ring.members[victim].http;
         println!("fault {number}: {what} of member {victim} (port {port}) for {length:?}");
         let before = load.writes.load(Ordering::Relaxed);
         let loading = lock(&load.loading);
         *lock(&load.victim) = Some(victim);
         drop(loading);
-        let member = &mut self.ring.members[victim];
         // What lasts so long is the fault itself: nothing is waited for.
-        if kill {
-            member.kill_9();
-            std::thread::sleep(length);
-            member.start();
-        } else {
-            member.process().signal("STOP");
-            std::thread::sleep(length);
-            member.process().signal("CONT");
-        }
+        self.ring.members[victim].while_away(what, || std::thread::sleep(length));
         let written = load.writes.load(Ordering::Relaxed) - before;
         println!("fault {number}: {written} writes were acknowledged meanwhile");
         *lock(&load.victim) = None;

@@ -6,6 +6,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
@@ -208,6 +209,22 @@ pub(crate) fn http_with(
     }
 }
 
+/// How a member is taken away for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Kill,
+    Stop,
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill -9",
+            Self::Stop => "SIGSTOP",
+        })
+    }
+}
+
 /// A relay or node that can be killed and started again as it was.
 pub(crate) struct Member {
     args: Vec<String>,
@@ -230,6 +247,19 @@ impl Member {
     pub(crate) fn kill_9(&mut self) {
         self.process().kill_9();
         self.process = None;
+    }
+
+    /// Takes it away until something is done.
+    pub(crate) fn while_away(&mut self, fault: Fault, meanwhile: impl FnOnce()) {
+        match fault {
+            Fault::Kill => self.kill_9(),
+            Fault::Stop => self.process().signal("STOP"),
+        }
+        meanwhile();
+        match fault {
+            Fault::Kill => self.start(),
+            Fault::Stop => self.process().signal("CONT"),
+        }
     }
 
     pub(crate) fn status(&self) -> Option<Value> {

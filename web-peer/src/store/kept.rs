@@ -63,7 +63,8 @@ impl Kept {
                 self.answer_later(
                     token,
                     async move { database.get(&key).await.map(Stored::Value) },
-                )
+                );
+                None
             }
             // Core scans at its start alone, when nothing is on its way.
             StoreOp::Read(Read::Scan { .. }) if !self.is_idle() => Some(Err(StoreError::Failed)),
@@ -72,7 +73,8 @@ impl Kept {
                 self.answer_later(token, async move {
                     let entries = database.scan(&from, &to, limit).await;
                     entries.map(Stored::Entries)
-                })
+                });
+                None
             }
         }
     }
@@ -126,7 +128,7 @@ impl Kept {
         }
         let group = std::mem::take(&mut self.waiting);
         // Begun here, so that the order of transactions is that of orders.
-        let begun = begin(&self.database, &group.writes);
+        let begun = write_all(&self.database, &group.writes);
         self.running = Some(group);
         let driver = self.driver.clone();
         spawn_local(async move {
@@ -154,7 +156,7 @@ impl Kept {
         &self,
         token: u64,
         read: impl Future<Output = Result<Stored, JsValue>> + 'static,
-    ) -> Option<Answer> {
+    ) {
         let driver = self.driver.clone();
         spawn_local(async move {
             let answer = read.await.map_err(|_| StoreError::Failed);
@@ -162,7 +164,6 @@ impl Kept {
                 driver.turn(|driver| driver.on_stored(token, answer));
             }
         });
-        None
     }
 }
 
@@ -177,7 +178,7 @@ impl Group {
 }
 
 /// Begins a transaction with these writes; `None` where there are none.
-fn begin(
+fn write_all(
     database: &Database,
     writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 ) -> Result<Option<web_sys::IdbTransaction>, JsValue> {

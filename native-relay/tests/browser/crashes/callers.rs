@@ -1,6 +1,6 @@
 //! Who calls: one at each member's HTTP API, and one in each page.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roundelay_core::kvs::{Condition, Version};
@@ -89,10 +89,13 @@ impl HttpCaller {
         }
     }
 
-    /// Calls until it is told to stop.
-    pub(super) fn go_on(mut self, stop: &AtomicBool) -> Vec<Called> {
+    /// Calls until it is told to stop, and counts what is written.
+    pub(super) fn go_on(mut self, stop: &AtomicBool, written: &AtomicUsize) -> Vec<Called> {
         while !stop.load(Ordering::Relaxed) {
             let call = self.one();
+            if matches!(call.end, End::Written(_)) {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
             let failed = matches!(call.end, End::Nothing(_) | End::Unknown(_));
             self.calls.push(call);
             std::thread::sleep(if failed { PAUSE_FAILED } else { PAUSE });
