@@ -13,6 +13,7 @@ mod load;
 mod local;
 mod report;
 mod ring;
+mod table;
 mod usage;
 
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ pub enum BenchCommand {
     /// Puts and gets, in a closed loop: by HTTP on a ring of a relay and two
     /// nodes of their own processes, which is started for it.
     Kv(KvArgs),
+    /// Puts, gets and swaps in all modes, by size, alone and 64 at once, in memory and synced, beside
+    /// the figures of others: a table in Markdown.
+    Table(TableArgs),
     /// From the start of a node's task to its first get of a key that is there.
     Join(JoinArgs),
     /// What a ring costs that does nothing: messages, bytes, processor, memory.
@@ -93,6 +97,36 @@ pub struct KvArgs {
     /// Write one row for each figure to a file, or to stdout where it is `-`.
     #[arg(long, value_name = "FILE")]
     csv: Option<String>,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// The flags of `roundelay bench table`.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// Keep the members' records below this directory for the synced half.
+    #[arg(long, value_name = "DIR")]
+    disk: PathBuf,
+    /// Bytes of a value; a list.
+    #[arg(long, value_name = "BYTES", default_value = "100,16384", value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    size: Vec<u32>,
+    /// What the calls promise; a list.
+    #[arg(long, value_parser = ["one", "quorum", "linearizable"], value_delimiter = ',',
+        default_value = "one,quorum,linearizable")]
+    mode: Vec<String>,
+    /// How many keys there are of each size and mode.
+    #[arg(long, value_name = "COUNT", default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    keys: u32,
+    /// How long each phase lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: u16,
+    /// How often all phases are gone through; the medians are told.
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -174,6 +208,7 @@ fn measure(command: &BenchCommand) -> Result<(), BenchError> {
     let (args, csv) = match command {
         BenchCommand::Link(args) => (args, None),
         BenchCommand::Kv(args) => (&args.report, args.csv.as_deref()),
+        BenchCommand::Table(args) => (&args.report, None),
         BenchCommand::Join(args) => (&args.report, None),
         BenchCommand::Idle(args) => (&args.report, None),
     };
@@ -181,6 +216,7 @@ fn measure(command: &BenchCommand) -> Result<(), BenchError> {
     let measured = match command {
         BenchCommand::Link(_) => link::measure(&report),
         BenchCommand::Kv(args) => kv::measure(args, &report),
+        BenchCommand::Table(args) => table::measure(args, &report),
         BenchCommand::Join(args) => join::measure(args, &report),
         BenchCommand::Idle(args) => idle::measure(args, &report),
     };

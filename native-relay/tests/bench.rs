@@ -165,7 +165,12 @@ fn errors_are_counted_by_code() {
         .output()
         .unwrap();
     let csv = String::from_utf8(output.stdout).unwrap();
-    for (what, errors) in [("put", true), ("get", true), ("GET /healthz", false)] {
+    for (what, errors) in [
+        ("put", true),
+        ("get", true),
+        ("cas", true),
+        ("GET /healthz", false),
+    ] {
         let row = format!("\"{what}, 2 in flight\",");
         let row = csv.lines().find(|line| line.starts_with(&row)).unwrap();
         assert_eq!(row.contains(",full="), errors, "{csv}");
@@ -196,6 +201,35 @@ fn a_report_that_cannot_be_written_is_named_before_anything_is_measured() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_table_has_all_operations_in_memory_and_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().to_str().unwrap();
+    let load = ["--rounds", "1", "--seconds", "1", "--keys", "20"];
+    let what = ["--size", "100", "--mode", "linearizable", "--disk", disk];
+    let figures = figures(&[&["table"], &load[..], &what[..]].concat());
+    let (sync, rows) = figures.split_first().unwrap();
+    assert_eq!(sync["what"], "fdatasync of 4 KiB");
+    let named = rows.iter().map(|row| {
+        let [operation, medium] = ["operation", "medium"].map(|name| row[name].as_str());
+        (operation.unwrap(), medium.unwrap())
+    });
+    let both = ["memory", "synced"].into_iter();
+    let expected = both.flat_map(|medium| ["put", "get", "cas"].map(|word| (word, medium)));
+    assert!(named.eq(expected), "{rows:?}");
+    for row in rows {
+        let is_synced_put = row["operation"] == "put" && row["medium"] == "synced";
+        assert_eq!(row["errors"], 0.0, "{row}");
+        assert!(row["floors"].as_f64().unwrap() > 1.0, "{row}");
+        let times_etcd = 342.0 / row["p50"].as_f64().unwrap();
+        let faster = row["faster"].as_f64();
+        assert!(
+            !is_synced_put || (faster.unwrap() - times_etcd).abs() < 0.01,
+            "{row}"
+        );
     }
 }
 

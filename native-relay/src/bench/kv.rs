@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::callers::{HandleCaller, HttpCaller, Task};
+use self::callers::{HandleCaller, HttpCaller, Own, Task};
 use super::load::{self, Call, Caller, Outcome, Tally, Work};
 use super::local::LocalRing;
 use super::report::{Figure, Report, percentile};
@@ -29,36 +29,77 @@ const PARTS: [(&str, f64); 5] = [
 ];
 
 pub(super) fn measure(args: &KvArgs, report: &Report) -> Result<(), BenchError> {
-    let task = Task {
-        mode: args.mode.clone(),
-        value: Bytes::from(vec![b'x'; args.size as usize]),
-    };
+    let task = task(args, "bench");
     if args.in_process {
         report.say("a relay and two nodes in this process, called by handle");
         let ring = LocalRing::start(args.disk.as_deref())?;
         let mut handles = ring.handles.iter().cycle().cloned();
         let make = || {
             let handle = handles.next()?;
-            let task = task.clone();
-            Some(HandleCaller { handle, task })
+            let (task, own) = (task.clone(), Own::new(&task.prefix));
+            Some(HandleCaller { handle, task, own })
         };
         let own = [std::process::id()];
-        return super::runtime()?.block_on(phases(args, report, make, &own, true));
+        let phases = phases(args, report, make, &own, true);
+        return tell(args, report, super::runtime()?.block_on(phases)?);
     }
     if !args.nodes.is_empty() {
         report.say("by HTTP, on a ring that is there");
         let token = args.token_file.as_deref().map(read_token).transpose()?;
         let make = http_callers(&args.nodes, token.as_ref(), &task);
-        return super::runtime()?.block_on(phases(args, report, make, &[], false));
+        let phases = phases(args, report, make, &[], false);
+        return tell(args, report, super::runtime()?.block_on(phases)?);
     }
     report.say("a relay and two nodes, each a process, called by HTTP at one node");
     let ring = Ring::start(3, args.disk.as_deref())?;
+    tell(args, report, of_ring(args, report, &ring, task)?)
+}
+
+/// The same of a ring of processes that is there, with keys of this prefix.
+pub(super) fn rows(
+    args: &KvArgs,
+    report: &Report,
+    ring: &Ring,
+    prefix: &str,
+) -> Result<Vec<Row>, BenchError> {
+    let mut phases = of_ring(args, report, ring, task(args, prefix))?;
+    Ok(phases.iter_mut().filter_map(Phase::row).collect())
+}
+
+fn of_ring(
+    args: &KvArgs,
+    report: &Report,
+    ring: &Ring,
+    task: Task,
+) -> Result<Vec<Phase>, BenchError> {
     let members = ring.members();
     let processes: Vec<u32> = members.iter().map(Member::process).collect();
     // The first is the relay.
     let node = members.get(1).map(|member| member.http.clone());
     let make = http_callers(node.as_slice(), None, &task);
     super::runtime()?.block_on(phases(args, report, make, &processes, false))
+}
+
+fn tell(args: &KvArgs, report: &Report, mut phases: Vec<Phase>) -> Result<(), BenchError> {
+    let done: u64 = phases.iter().map(Phase::done).sum();
+    for phase in &mut phases {
+        phase.tell(args, report);
+    }
+    match done {
+        0 => Err(BenchError::Answer(
+            "no put and no get succeeded; the errors say why".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the calls of a benchmark are made of.
+fn task(args: &KvArgs, prefix: &str) -> Task {
+    Task {
+        mode: args.mode.clone(),
+        value: Bytes::from(vec![b'x'; args.size as usize]),
+        prefix: prefix.to_owned(),
+    }
 }
 
 /// Callers of nodes, one after the other.
@@ -82,7 +123,7 @@ async fn phases<C: Caller>(
     make: impl FnMut() -> Option<C>,
     processes: &[u32],
     alone_on_loopback: bool,
-) -> Result<(), BenchError> {
+) -> Result<Vec<Phase>, BenchError> {
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
     let callers = std::iter::repeat_with(make).map_while(|caller| caller);
     let callers: Vec<C> = callers.take(usize::from(most)).collect();
@@ -106,16 +147,7 @@ async fn phases<C: Caller>(
             phase.add(&outcome, cpu(processes) - before.0, wire)?;
         }
     }
-    let done: u64 = phases.iter().map(Phase::done).sum();
-    for phase in &mut phases {
-        phase.tell(args, report);
-    }
-    match done {
-        0 => Err(BenchError::Answer(
-            "no put and no get succeeded; the errors say why".to_owned(),
-        )),
-        _ => Ok(()),
-    }
+    Ok(phases)
 }
 
 /// By HTTP, what that alone costs here and now is measured, too: figures of two
@@ -125,6 +157,9 @@ fn phases_of(args: &KvArgs) -> Vec<Phase> {
         Some(gets) => vec![Work::Mix { gets: gets.into() }],
         None => vec![Work::Only(Call::Put), Work::Only(Call::Get)],
     };
+    if args.mix.is_none() && args.mode == "linearizable" {
+        works.push(Work::Only(Call::Swap));
+    }
     if !args.in_process {
         works.push(Work::Only(Call::Floor));
     }
@@ -144,6 +179,16 @@ struct Phase {
     lines: Vec<Line>,
     cpu_micros: Vec<f64>,
     wire_bytes: Vec<f64>,
+}
+
+/// What a table tells of a phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) call: Call,
+    pub(super) in_flight: u16,
+    pub(super) p50: Duration,
+    pub(super) rate: f64,
+    pub(super) failed: u64,
 }
 
 /// What came of calls of one kind, or of all.
@@ -184,7 +229,7 @@ impl Phase {
         wire: Option<u64>,
     ) -> Result<(), BenchError> {
         let mut all = Tally::new()?;
-        for call in [Call::Put, Call::Get, Call::Floor] {
+        for call in [Call::Put, Call::Get, Call::Swap, Call::Floor] {
             all.merge(outcome.of(call));
         }
         for line in &mut self.lines {
@@ -197,10 +242,24 @@ impl Phase {
         Ok(())
     }
 
+    /// What alone was done, how many at once, and the median and the rate of that;
+    /// how many calls failed.
+    fn row(&mut self) -> Option<Row> {
+        let line = self.lines.last_mut()?;
+        Some(Row {
+            call: line.call?,
+            in_flight: self.in_flight,
+            p50: percentile(&mut line.times[0], 0.5)?,
+            rate: percentile(&mut line.rates, 0.5)?,
+            failed: line.failed(),
+        })
+    }
+
     /// Puts and gets that succeeded.
     fn done(&self) -> u64 {
         let lines = self.lines.iter();
-        let lines = lines.filter(|line| matches!(line.call, Some(Call::Put | Call::Get)));
+        let lines =
+            lines.filter(|line| matches!(line.call, Some(Call::Put | Call::Get | Call::Swap)));
         lines.map(|line| line.done).sum()
     }
 
@@ -218,6 +277,7 @@ impl Phase {
             let word = match line.call {
                 Some(Call::Put) => "put",
                 Some(Call::Get) => "get",
+                Some(Call::Swap) => "cas",
                 Some(Call::Floor) => "GET /healthz",
                 None => "all",
             };

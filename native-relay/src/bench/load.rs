@@ -16,6 +16,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 pub(super) enum Call {
     Put,
     Get,
+    /// A put of what this caller alone writes, if it is still what it wrote last.
+    Swap,
     /// Whatever the way to a node costs, without its ring.
     Floor,
 }
@@ -113,6 +115,7 @@ impl Tally {
 pub(super) struct Outcome {
     pub(super) puts: Tally,
     pub(super) gets: Tally,
+    pub(super) swaps: Tally,
     pub(super) floor: Tally,
     pub(super) elapsed: Duration,
 }
@@ -122,6 +125,7 @@ impl Outcome {
         Ok(Self {
             puts: Tally::new()?,
             gets: Tally::new()?,
+            swaps: Tally::new()?,
             floor: Tally::new()?,
             elapsed: Duration::ZERO,
         })
@@ -131,6 +135,7 @@ impl Outcome {
         match call {
             Call::Put => &self.puts,
             Call::Get => &self.gets,
+            Call::Swap => &self.swaps,
             Call::Floor => &self.floor,
         }
     }
@@ -139,6 +144,7 @@ impl Outcome {
         match call {
             Call::Put => &mut self.puts,
             Call::Get => &mut self.gets,
+            Call::Swap => &mut self.swaps,
             Call::Floor => &mut self.floor,
         }
     }
@@ -256,7 +262,7 @@ mod tests {
             tokio::task::yield_now().await;
             match call {
                 Call::Put => self.puts += 1,
-                Call::Get | Call::Floor => self.gets += 1,
+                Call::Get | Call::Swap | Call::Floor => self.gets += 1,
             }
             if (self.puts + self.gets).is_multiple_of(3) {
                 return Err(CallError::Refused("third".to_owned()));

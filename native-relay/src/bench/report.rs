@@ -86,17 +86,17 @@ impl Report {
         self.figure_of(what, &[], parts);
     }
 
+    /// A row of a table for people, and its figures for programs.
+    pub(super) fn row(&self, row: &str, what: &str, figures: &[(&str, Figure)]) {
+        self.json_of(what, figures.iter());
+        self.say(row);
+    }
+
     /// The same, with facts for programs. In a CSV all figures must have the
     /// same ones.
     pub(super) fn figure_of(&self, what: &str, facts: &[(&str, Figure)], parts: &[(&str, Figure)]) {
         let all = || facts.iter().chain(parts);
-        if let Some(json) = &self.json {
-            let named =
-                all().filter_map(|(name, figure)| Some(((*name).to_owned(), figure.json()?)));
-            let what = ("what".to_owned(), json!(what));
-            let object: Map<String, Value> = std::iter::once(what).chain(named).collect();
-            json.borrow_mut().line(&Value::Object(object).to_string());
-        }
+        self.json_of(what, all());
         if let Some(csv) = &self.csv {
             let row = |cells: &mut dyn Iterator<Item = String>| {
                 let cells: Vec<String> = cells.map(|cell| quoted(&cell)).collect();
@@ -116,6 +116,16 @@ impl Report {
             "{what:28} {}",
             parts.collect::<Vec<_>>().join("  ")
         ));
+    }
+
+    fn json_of<'a>(&self, what: &str, figures: impl Iterator<Item = &'a (&'a str, Figure)>) {
+        if let Some(json) = &self.json {
+            let named =
+                figures.filter_map(|(name, figure)| Some(((*name).to_owned(), figure.json()?)));
+            let what = ("what".to_owned(), json!(what));
+            let object: Map<String, Value> = std::iter::once(what).chain(named).collect();
+            json.borrow_mut().line(&Value::Object(object).to_string());
+        }
     }
 
     /// Says whether all was written.
