@@ -261,9 +261,9 @@ impl Kvs {
     /// This node did nothing for a while, in which the other voter of a view of two
     /// may have gone on alone.
     pub(crate) fn on_thaw(&mut self, now: Now) {
-        for peer in self.peers.take_agreed() {
-            self.pull_again(&peer, now);
-        }
+        self.peers.forget_agreed();
+        self.pulls.forget_all();
+        self.schedule_pulls(now.mono);
         self.settle(now);
     }
 

@@ -143,6 +143,12 @@ impl Kvs {
         let Some(change) = &mut self.changes.active else {
             return;
         };
+        if let Phase::Learning { candidate, lesson } = &mut change.phase
+            && !lesson.ask()
+        {
+            let candidate = *candidate;
+            return self.pass_over(candidate, now);
+        }
         change.resend_at = now.mono + RESEND;
         let proposal = Proposal {
             change: change.id,
@@ -265,10 +271,14 @@ impl Kvs {
             return;
         };
         if *candidate == from && change.slots == *slots && !lesson.note(pull) {
-            self.counters.add("lessons_in_vain");
-            self.changes.passed_over.add(from, now.mono);
-            self.end_change(PAUSE, now);
+            self.pass_over(from, now);
         }
+    }
+
+    fn pass_over(&mut self, candidate: NodeId, now: Now) {
+        self.counters.add("lessons_in_vain");
+        self.changes.passed_over.add(candidate, now.mono);
+        self.end_change(PAUSE, now);
     }
 
     fn on_promise(
@@ -490,6 +500,24 @@ mod tests {
         kvs.set_members(living.into(), at(6_100));
         kvs.on_timeout(at(8_000));
         assert_eq!(taught(&mut kvs), Some(learner));
+    }
+
+    #[test]
+    fn one_that_never_begins_to_learn_is_passed_over() {
+        let mut kvs = voter();
+        let living = [3, 4, 5].map(|seed| (id(seed), Living::of(&facts())));
+        kvs.set_members(living.into(), at(10));
+        kvs.on_timeout(at(10));
+        kvs.on_timeout(at(4_010));
+        let learner = taught(&mut kvs).expect("a candidate");
+        for millis in [4_510, 5_010, 5_510, 6_010, 6_510, 7_010, 7_510] {
+            kvs.on_timeout(at(millis));
+            assert_eq!(taught(&mut kvs), Some(learner), "{millis}");
+        }
+        kvs.on_timeout(at(8_010));
+        assert_eq!(taught(&mut kvs), None);
+        kvs.on_timeout(at(9_000));
+        assert_ne!(taught(&mut kvs).expect("another"), learner);
     }
 
     fn taught(kvs: &mut Kvs) -> Option<NodeId> {

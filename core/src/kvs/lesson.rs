@@ -2,9 +2,9 @@
 //!
 //! Whoever is to vote pulls from the leader first, and begins again if it could
 //! not keep all: a promise stood in the way, for a moment. One whose clock is wrong
-//! refuses the same records every time. A change that waited for it would keep
-//! the leader from all other changes, so that it is passed over for a while, if
-//! there is another.
+//! refuses the same records every time, and one to whom there is no way never begins.
+//! A change that waited for it would keep the leader from all other changes, so that
+//! it is passed over for a while, if there is another.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,6 +15,8 @@ use crate::time::Instant;
 
 /// How often a candidate may begin: promises that stood in the way are gone by then.
 const BEGIN_COUNT_MAX: u32 = 5;
+/// How often it is told to, once in half a second, before it has begun at all.
+const ASK_COUNT_MAX: u32 = 8;
 /// For how long it is passed over then.
 const PASSED_OVER: Duration = Duration::from_secs(60);
 
@@ -24,9 +26,16 @@ pub(super) struct Lesson {
     /// Its last pull; a pull that asks again has the same number.
     pull: Option<u64>,
     begun: u32,
+    asked: u32,
 }
 
 impl Lesson {
+    /// The candidate is told to learn: false if that was in vain too often.
+    pub(super) fn ask(&mut self) -> bool {
+        self.asked = self.asked.saturating_add(1);
+        self.pull.is_some() || self.asked <= ASK_COUNT_MAX
+    }
+
     /// The candidate compares: false if it has begun too often.
     pub(super) fn note(&mut self, pull: u64) -> bool {
         if self.pull != Some(pull) {

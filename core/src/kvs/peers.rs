@@ -192,9 +192,9 @@ impl Peers {
         }
     }
 
-    /// Those with whom this node agreed; it has to compare with all of them again.
-    pub(super) fn take_agreed(&mut self) -> BTreeSet<NodeId> {
-        core::mem::take(&mut self.agreed)
+    /// This node has to compare with all fellow voters again.
+    pub(super) fn forget_agreed(&mut self) {
+        self.agreed.clear();
     }
 
     /// Whether this node held all that a fellow voter held, when that one was

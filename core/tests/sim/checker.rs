@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roundelay_core::kvs::{Key, Mode, Reply, Slot, Version};
 use roundelay_core::status::{Class, Location, MemberState};
-use roundelay_core::{NodeId, TOMBSTONE_GRACE};
+use roundelay_core::{Node, NodeId, TOMBSTONE_GRACE};
 
 use crate::workload::{Action, BUCKETS, Call, REGISTERS, ring_order};
 use crate::world::{SECOND, World};
@@ -15,6 +15,11 @@ struct Promise {
     acknowledged: Option<(Version, bool)>,
     /// Deletes that are under way, or whose outcome nobody knows.
     deletes: u64,
+    /// The newest that one of two voters acknowledged alone, and how many of those
+    /// deleted. If both lived, and were parted, the other may serve what is older, or
+    /// newer, until both have compared.
+    alone: Option<(Version, bool)>,
+    alone_deletes: u64,
 }
 
 /// The voters of a slot's views, and when each view was first seen.
@@ -71,6 +76,7 @@ impl Checker {
         self.observe_all(world);
         match reply {
             Reply::Written { version, copies } => {
+                let alone = call.mode != Mode::One && copies.of == 2 && copies.have == 1;
                 let deleted = call.action == Action::Delete;
                 if let Action::Put(value) | Action::Swap(_, value) = &call.action {
                     self.values
@@ -78,7 +84,6 @@ impl Checker {
                 }
                 if call.mode != Mode::One {
                     // A view of two may go on with one.
-                    let alone = copies.of == 2 && copies.have == 1;
                     if copies.have < copies.of / 2 + 1 && !alone {
                         self.fail(format!("{} acknowledged with {copies:?}", call.key));
                     }
@@ -90,14 +95,14 @@ impl Checker {
                     }
                 }
                 let promise = self.promises.entry(call.key.clone()).or_default();
-                if deleted {
-                    promise.deletes -= 1;
-                }
-                if promise
-                    .acknowledged
-                    .is_none_or(|(newest, _)| newest < *version)
-                {
-                    promise.acknowledged = Some((*version, deleted));
+                let place = match alone {
+                    true => &mut promise.alone,
+                    false => &mut promise.acknowledged,
+                };
+                *place = (*place).max(Some((*version, deleted)));
+                match alone {
+                    true => promise.alone_deletes += u64::from(deleted),
+                    false => promise.deletes -= u64::from(deleted),
                 }
             }
             Reply::Found { value, version } => {
@@ -116,6 +121,18 @@ impl Checker {
             Reply::Missing if call.mode != Mode::One => self.check_missing(index, call),
             Reply::Missing | Reply::Listed(_) | Reply::Watched(_) => {}
             Reply::Evicted | Reply::Failed(_) => {}
+        }
+    }
+
+    /// What one of two acknowledged alone holds for all once both have compared.
+    fn hold_alone(&mut self, world: &World) {
+        let alone = |promise: &Promise| promise.alone.is_some();
+        if !self.promises.values().any(alone) || !world.alive().all(|(_, node)| is_whole(node)) {
+            return;
+        }
+        for promise in self.promises.values_mut() {
+            promise.acknowledged = promise.acknowledged.max(promise.alone.take());
+            promise.deletes -= std::mem::take(&mut promise.alone_deletes);
         }
     }
 
@@ -142,10 +159,8 @@ impl Checker {
 
     /// The time of the newest version that was acknowledged, in Unix milliseconds.
     pub fn newest_ms(&self) -> u64 {
-        let acknowledged = self
-            .promises
-            .values()
-            .filter_map(|promise| promise.acknowledged);
+        let promises = self.promises.values();
+        let acknowledged = promises.filter_map(|promise| promise.acknowledged.max(promise.alone));
         let times = acknowledged.map(|(version, _)| version.unix_ms());
         times.max().unwrap_or(0)
     }
@@ -198,6 +213,7 @@ impl Checker {
         for index in alive {
             self.check_removals(world, index);
         }
+        self.hold_alone(world);
     }
 
     /// Whatever a node handed over is held by as many durable nodes as its slot
@@ -322,6 +338,11 @@ impl Checker {
         let quorum = self.promises.keys().filter(|key| key.bucket() != "one");
         quorum.cloned().collect()
     }
+}
+
+fn is_whole(node: &Node) -> bool {
+    let status = node.status();
+    status.ready && status.store.under_replicated == 0 && status.store.degraded == 0
 }
 
 /// The first three durable members clockwise of the start of a key's slot.

@@ -297,12 +297,14 @@ pub fn of(world: &World, class: Class) -> Vec<usize> {
         .collect()
 }
 
-/// Whether there are voters enough without one: nothing can be passed on to those that
-/// refuse it for their clock.
+/// Whether there are voters enough without one, all of whose clocks are right: nothing
+/// can be passed on to one that refuses it for its clock, and one that leads changes
+/// passes others over first, which takes longer than there is.
 fn has_heirs(world: &World, without: usize) -> bool {
-    let others = of(world, Class::Durable).into_iter();
-    let others = others.filter(|index| *index != without && !world.is_wrong(*index));
-    others.count() >= DURABLE_MIN
+    let mut others = of(world, Class::Durable);
+    others.retain(|index| *index != without);
+    let is_wrong = others.iter().any(|index| world.is_wrong(*index));
+    others.len() >= DURABLE_MIN && !is_wrong
 }
 
 /// Whether every living node is ready and holds all its copies, and views have
