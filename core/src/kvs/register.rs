@@ -248,6 +248,12 @@ impl Kvs {
                 self.end_register(key, outcome, now);
             }
             Task::Request(_, Op::Get { .. }) | Task::Complete(_) => {
+                // A write is known again, when it is tried again, by its own version, or
+                // by a later one: an earlier name, of a clock that is behind, would hide it.
+                self.clock.observe(newest, now.unix_ms);
+                if ballot.is_some_and(|ballot| ballot.write() < newest.write()) {
+                    return self.pause_register(key, now);
+                }
                 let successor = if is_past { newest.expired() } else { newest };
                 let entry = Entry {
                     version: ballot.unwrap_or(successor),

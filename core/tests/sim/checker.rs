@@ -217,7 +217,7 @@ impl Checker {
     }
 
     /// Whatever a node handed over is held by as many durable nodes as its slot
-    /// has voters, unless one went or came lately.
+    /// has voters, unless one went or came lately, or refuses it for its clock.
     fn check_removals(&mut self, world: &World, index: usize) {
         if world.grace < TOMBSTONE_GRACE {
             // What was forgotten is dropped by whoever was away.
@@ -238,7 +238,12 @@ impl Checker {
             let count = durable.iter().filter(holds).count();
             let views = self.views.get(&key.slot().number());
             let newest = views.and_then(|views| views.values().next_back());
-            let voters = newest.map_or(0, |(voters, _)| voters.len());
+            let voters = newest.map_or(&[][..], |(voters, _)| voters).iter();
+            let is_right = |voter: &&NodeId| {
+                let index = world.index(voter);
+                index.is_some_and(|index| !world.is_wrong(index))
+            };
+            let voters = voters.filter(is_right).count();
             if count < voters && world.now > world.broken_at + MENDING {
                 self.fail(format!(
                     "p{index} dropped {key} at {version} before it was taken: \

@@ -146,3 +146,39 @@ fn nobody_is_asked_to_promise_what_this_clock_does_not_believe() {
         kvs.registers = Registers::default();
     }
 }
+
+/// A write that is tried again is known by its version, or by a later one. An earlier
+/// name, by a clock that is behind, would hide that it was applied.
+#[test]
+fn what_is_completed_gets_no_earlier_name() {
+    for (stamp, is_named) in [(5, true), (10 * MINUTE, false)] {
+        let mut kvs = voter();
+        kvs.complete(key(), at(10));
+        let said = drain(&mut kvs, at(10), DONE);
+        let mut asked = said
+            .messages
+            .iter()
+            .filter_map(|(_, message)| match message {
+                Message::Vote(Vote::Prepare(asked)) => Some(asked.id),
+                _ => None,
+            });
+        let version = Version::end_of(stamp).marked(2);
+        let entry = Entry {
+            version,
+            value: Some(b"value".to_vec()),
+            expires: None,
+        };
+        let promised = Vote::Promised {
+            id: asked.next().expect("nobody was asked"),
+            view: 3,
+            version,
+            newer: Some(entry),
+        };
+        kvs.on_message(id(2), Message::Vote(promised), at(10));
+        let said = drain(&mut kvs, at(10), DONE);
+        let writes = said.messages.iter();
+        let writes =
+            writes.filter(|(_, message)| matches!(message, Message::Vote(Vote::Write { .. })));
+        assert_eq!(writes.count() > 0, is_named, "{stamp}");
+    }
+}
