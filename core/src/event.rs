@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::id::NodeId;
 use crate::kvs::{Reply, RequestId};
+use crate::session::SessionEvent;
 use crate::store::{StoreError, StoreOp, Stored};
 use crate::time::Instant;
 use crate::trouble::Trouble;
@@ -190,6 +191,13 @@ pub enum Event {
     Ring,
     /// A link of this node came, went or changed its kind.
     Link,
+    /// Something became of the session with a peer.
+    Session {
+        /// Whose.
+        peer: NodeId,
+        /// What.
+        event: SessionEvent,
+    },
     /// Something is wrong that a person should know of.
     Trouble(Trouble),
 }

@@ -77,7 +77,7 @@ pub mod planted;
 mod ring;
 mod rng;
 mod rtt;
-pub mod session;
+mod session;
 pub mod status;
 pub mod store;
 mod time;
@@ -93,5 +93,6 @@ pub use identity::{
     BadSignature, Facts, Identity, NAME_LEN_MAX, NameError, Network, Record, check_name,
 };
 pub use node::Node;
+pub use session::{SessionError, SessionEvent, SessionsFull};
 pub use time::{Instant, Now};
 pub use trouble::{Trouble, TroubleKind};

@@ -18,6 +18,7 @@ mod probe;
 mod relay;
 mod seal;
 mod send;
+mod session;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use self::frame::Frame;
 use self::lanes::Lanes;
 use self::peer::Peer;
 use self::relay::{RelayEvent, Relays};
+pub(crate) use self::session::BODY_LEN_MAX;
 use crate::counter::Counters;
 use crate::event::{Lane, LinkId, Output};
 use crate::id::NodeId;
@@ -74,6 +76,12 @@ pub(crate) enum LinkEvent {
     Detached { member: NodeId },
     /// A whole message from a peer.
     Message { peer: NodeId, bytes: Vec<u8> },
+    /// A frame of a session, and what it came by.
+    Session {
+        peer: NodeId,
+        kind: LinkKind,
+        bytes: Vec<u8>,
+    },
     /// A signed description is to be brought to a peer.
     Signal { to: NodeId, bytes: Vec<u8> },
     /// The set of paths changed.

@@ -3,6 +3,7 @@
 mod message;
 mod routed;
 mod routing;
+mod sessions;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::kvs::{
 use crate::link::{DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
+use crate::session::Sessions;
 use crate::status::{Location, MemberState, RingStatus, Status};
 use crate::time::{Instant, Now};
 use crate::traffic::Traffic;
@@ -54,11 +56,14 @@ pub struct Node {
     links: Links,
     ring: Ring,
     kvs: Kvs,
+    sessions: Sessions,
+    /// Whose session sent last.
+    last_sender: NodeId,
     /// The neighbour through which a peer without a path was heard last.
     returns: BTreeMap<NodeId, NodeId>,
     traffic: Traffic,
     /// When this node was called last.
-    now: Instant,
+    now: Now,
     /// When it wanted to be called again at the latest: what was to be done at
     /// once was due then, however long ago it would have been due.
     due: Option<Instant>,
@@ -101,11 +106,13 @@ impl Node {
             links: Links::new(me, &config.relays, config.direct_budget, now.mono),
             ring: Ring::new(record, config.network.clone(), None, rng.fork(), now.mono),
             kvs: Kvs::new(id, config.class, config.tombstone_grace, rng.fork()),
+            sessions: Sessions::new(config.epoch),
+            last_sender: id,
             config,
             start: Some(start),
             returns: BTreeMap::new(),
             traffic: Traffic::default(),
-            now: now.mono,
+            now,
             due: None,
             kept: None,
             request_count: 0,
@@ -232,7 +239,7 @@ impl Node {
         if self.due.is_some_and(|due| due + LATE <= now.mono) {
             self.on_late(now);
         }
-        self.now = now.mono;
+        self.now = now;
         self.traffic.tick(now.mono);
         match input {
             Input::Stored { token, result } => self.on_stored(token, result, now),
@@ -249,6 +256,7 @@ impl Node {
                 self.links.on_timeout(now);
                 self.ring.on_timeout(now.mono);
                 self.kvs.on_timeout(now);
+                self.sessions.on_timeout(now.mono);
             }
         }
         self.pump(now);
@@ -266,25 +274,33 @@ impl Node {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Output {
-        if let Some(output) = self.outputs.pop_front() {
-            return output;
-        }
-        if let Some(output) = self.links.outputs.pop_front() {
-            if let Output::Send { bytes, .. } = &output {
-                self.traffic.add_out(bytes.len());
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
             }
-            return output;
-        }
-        if self.start.is_some() {
-            return Output::Wait(None);
+            if let Some(output) = self.links.outputs.pop_front() {
+                if let Output::Send { bytes, .. } = &output {
+                    self.traffic.add_out(bytes.len());
+                }
+                return output;
+            }
+            if self.start.is_some() {
+                return Output::Wait(None);
+            }
+            // Last, so that one answer is made to all that came together.
+            if !self.flush_sessions(self.now) {
+                break;
+            }
+            self.pump(self.now);
         }
         let times = [
             self.links.poll_timeout(),
             self.ring.poll_timeout(),
             self.kvs.poll_timeout(),
+            self.sessions.poll_timeout(),
         ];
         let wait = times.into_iter().flatten().min();
-        self.due = wait.map(|at| at.max(self.now));
+        self.due = wait.map(|at| at.max(self.now.mono));
         Output::Wait(wait)
     }
 
@@ -299,6 +315,7 @@ impl Node {
             self.links.counters.iter().collect(),
             self.ring.counters.iter().collect(),
             self.kvs.counters.iter().collect(),
+            self.sessions.counters.iter().collect(),
         ];
         Status {
             id: self.id(),
@@ -398,7 +415,13 @@ impl Node {
             LinkEvent::Signal { to, bytes } => {
                 self.send(to, Lane::Control, Message::Signal(bytes), now);
             }
-            LinkEvent::Changed => self.outputs.push_back(Output::Event(Event::Link)),
+            LinkEvent::Session { peer, kind, bytes } => {
+                self.on_session_frame(peer, kind, &bytes, now);
+            }
+            LinkEvent::Changed => {
+                self.refresh_ways(now);
+                self.outputs.push_back(Output::Event(Event::Link));
+            }
             LinkEvent::Trouble(trouble) => self.tell(trouble),
         }
     }
@@ -463,19 +486,9 @@ impl Node {
     }
 
     fn on_ring_changed(&mut self, now: Now) {
-        let members = self.ring.members();
-        // Whoever hears nothing accuses everybody: one that answers this node
-        // lives for it, whatever others say, and is asked as long as they do.
-        let answering = members.accused().filter(|(id, _)| self.links.is_up(id));
-        let answering: Vec<(&NodeId, &Record)> = answering.collect();
-        let alive: BTreeMap<NodeId, Living> = members
-            .alive()
-            .chain(answering.iter().copied())
-            .map(|(id, record)| (*id, Living::of(record.facts())))
-            .collect();
+        let (alive, accused) = self.alive();
         let near = self.ring.successors().first().copied();
         let near = near.into_iter().chain(self.ring.predecessor());
-        let accused = answering.iter().map(|(id, _)| **id);
         self.links.watch(near.chain(accused).collect());
         let wanted = self.wanted(&alive);
         self.links.want(wanted);
@@ -492,20 +505,33 @@ impl Node {
         self.outputs.push_back(Output::Event(Event::Ring));
     }
 
-    /// Who should have a direct link, the most wanted first: everybody while
-    /// they are few; else neighbours, those with whom this node votes, and
-    /// fingers.
+    /// The members that live for this node; and those of them whom others accuse:
+    /// whoever hears nothing accuses everybody. One that answers this node lives for
+    /// it, whatever others say, and is asked as long as they do.
+    fn alive(&self) -> (BTreeMap<NodeId, Living>, Vec<NodeId>) {
+        let members = self.ring.members();
+        let answering = members.accused().filter(|(id, _)| self.links.is_up(id));
+        let answering: Vec<(&NodeId, &Record)> = answering.collect();
+        let all = members.alive().chain(answering.iter().copied());
+        let alive = all.map(|(id, record)| (*id, Living::of(record.facts())));
+        let accused = answering.iter().map(|(id, _)| **id);
+        (alive.collect(), accused.collect())
+    }
+
+    /// Who should have a direct link, the most wanted first: those with a session,
+    /// then everybody while they are few; else neighbours, those with whom this node
+    /// votes, and fingers.
     fn wanted(&self, alive: &BTreeMap<NodeId, Living>) -> Vec<NodeId> {
+        let streaming = self.sessions.peers();
         if alive.len() < FULL_MESH_MAX {
-            return alive.keys().copied().collect();
+            let others = alive.keys().filter(|id| !self.sessions.has(id)).copied();
+            return streaming.chain(others).collect();
         }
         let near = self.ring.successors().iter().take(NEAR_COUNT).copied();
         let voters = self.kvs.co_voters();
         let voters = voters.into_iter().filter(|id| alive.contains_key(id));
-        let all = self
-            .ring
-            .predecessor()
-            .into_iter()
+        let all = streaming
+            .chain(self.ring.predecessor())
             .chain(near)
             .chain(voters);
         let mut wanted: Vec<NodeId> = Vec::new();

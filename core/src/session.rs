@@ -8,6 +8,7 @@
 //! again by a timer: an answer (to a gap, a switch or a probe) says from where.
 
 mod message;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -16,20 +17,28 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::message::{Body, Message};
+pub use self::sessions::{SessionEvent, SessionsFull};
+pub(crate) use self::sessions::{Sessions, Way};
 use crate::time::Instant;
 use crate::wire::{decode_head, encode_head};
 
 /// Bytes written that wait or are unacknowledged. [`Session::write`] takes no
 /// more than fits.
-pub const SEND_MAX: usize = 1 << 20;
-/// Bytes received and not yet read. What does not fit is dropped; a sender
+pub(crate) const SEND_MAX: usize = 4 << 20;
+/// Bytes received and not yet consumed. What does not fit is dropped; a sender
 /// that keeps to the room it was told never sends it.
-pub const RECEIVE_MAX: usize = 256 << 10;
+pub(crate) const RECEIVE_MAX: usize = 4 << 20;
+/// Bytes that may be unacknowledged on a path through a relay, where they share
+/// what the relay keeps for the receiver with all others: beyond 32 MiB that would
+/// cut it off.
+const RELAYED_MAX: usize = 384 << 10;
 /// Paths of one session. A further one is not taken.
-pub const PATHS_MAX: usize = 16;
+pub(crate) const PATHS_MAX: usize = 16;
 /// How long there may be no path, or, with something outstanding, none on which
 /// anything comes.
-pub const NO_PATH_MAX: Duration = Duration::from_secs(10);
+pub(crate) const NO_PATH_MAX: Duration = Duration::from_secs(10);
+/// Data that waits to be polled, in frames: a path that is full holds up no more.
+const DATA_COUNT_MAX: usize = 2;
 /// Silence, with something outstanding, after which the other side is asked.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// Silence, with something outstanding, after which a path is given up.
@@ -42,11 +51,11 @@ const OUTPUT_COUNT_MAX: usize = 64;
 
 /// A path; the owner numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PathId(pub u64);
+pub(crate) struct PathId(pub(crate) u64);
 
 /// What a path is, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathKind {
+pub(crate) enum PathKind {
     /// A data channel.
     Direct,
     /// A circuit through a relay.
@@ -62,6 +71,8 @@ pub enum SessionError {
     Restarted,
     /// The peer ended it, or knows it no more.
     Reset,
+    /// Both ends wrote their last, and all of it arrived.
+    Closed,
     /// The peer acknowledged what was never sent, or asks for what it had
     /// acknowledged.
     Malformed,
@@ -69,7 +80,7 @@ pub enum SessionError {
 
 /// What a session asks of its owner.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SessionOutput {
+pub(crate) enum SessionOutput {
     /// Send a frame.
     Send {
         /// On which path.
@@ -83,11 +94,39 @@ pub enum SessionOutput {
     Failed(SessionError),
 }
 
+/// How both ends number a session: each with more than ever before, also before it
+/// started last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) ours: u64,
+    /// Less than any number since this end started.
+    pub(crate) base: u64,
+    /// Less than any number since the other end started; 0 if that is not known.
+    pub(crate) their_base: u64,
+    /// 0 until it is heard.
+    pub(crate) theirs: u64,
+}
+
+impl Numbers {
+    /// Whether a frame is for this end: whoever begins does not know its number yet,
+    /// but when it started.
+    const fn is_to(&self, to: u64) -> bool {
+        to == self.ours || to == self.base || to == 0
+    }
+
+    const fn to(&self) -> u64 {
+        if self.theirs == 0 {
+            self.their_base
+        } else {
+            self.theirs
+        }
+    }
+}
+
 /// One end of a session.
 #[derive(Debug)]
-pub struct Session {
-    ours: u64,
-    theirs: u64,
+pub(crate) struct Session {
+    numbers: Numbers,
     paths: BTreeMap<PathId, (PathKind, usize)>,
     best: Option<PathId>,
     no_path_since: Option<Instant>,
@@ -99,7 +138,10 @@ pub struct Session {
     closed: bool,
     /// Whether the end of this half was acknowledged.
     end_acked: bool,
-    received: VecDeque<u8>,
+    received: Vec<u8>,
+    receive_max: usize,
+    /// Taken and not yet consumed.
+    lent: usize,
     next: u64,
     ended: bool,
     /// The offset for which a gap was answered last.
@@ -120,14 +162,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// An end of a session between two incarnations, as the peers' records tell
-    /// them: each grows with every start. Frames between others are not taken, so
-    /// that nothing of before a restart is delivered after it.
-    #[must_use]
-    pub fn new(ours: u64, theirs: u64, now: Instant) -> Self {
+    /// An end of a session. Frames between other numbers than the two ends' are not
+    /// taken, so that nothing of before is delivered after it.
+    pub(crate) fn new(numbers: Numbers, now: Instant) -> Self {
         Self {
-            ours,
-            theirs,
+            numbers,
             paths: BTreeMap::new(),
             best: None,
             no_path_since: Some(now),
@@ -137,7 +176,9 @@ impl Session {
             room: RECEIVE_MAX as u64,
             closed: false,
             end_acked: false,
-            received: VecDeque::new(),
+            received: Vec::new(),
+            receive_max: RECEIVE_MAX,
+            lent: 0,
             next: 0,
             ended: false,
             resent_for: None,
@@ -153,9 +194,15 @@ impl Session {
     }
 
     /// A path is up. Of a session that has failed the peer is told so.
-    pub fn on_path_up(&mut self, path: PathId, kind: PathKind, frame_max: usize, now: Instant) {
+    pub(crate) fn on_path_up(
+        &mut self,
+        path: PathId,
+        kind: PathKind,
+        frame_max: usize,
+        now: Instant,
+    ) {
         if self.failed.is_some() {
-            self.send_reset(path, self.theirs);
+            self.send_reset(path, self.numbers.to());
         } else if self.paths.len() < PATHS_MAX && frame_max > HEAD_LEN_MAX {
             self.paths.insert(path, (kind, frame_max));
             self.choose(now);
@@ -163,13 +210,13 @@ impl Session {
     }
 
     /// A path is down.
-    pub fn on_path_down(&mut self, path: PathId, now: Instant) {
+    pub(crate) fn on_path_down(&mut self, path: PathId, now: Instant) {
         self.paths.remove(&path);
         self.choose(now);
     }
 
     /// A frame from the peer.
-    pub fn on_frame(&mut self, path: PathId, bytes: &[u8], now: Instant) {
+    pub(crate) fn on_frame(&mut self, path: PathId, bytes: &[u8], now: Instant) {
         let Ok((message, body)) = decode_head::<Message>(bytes) else {
             return;
         };
@@ -178,16 +225,20 @@ impl Session {
             to,
             body: kind,
         } = message;
-        if from < self.theirs || to > self.ours {
+        if from < self.numbers.theirs || to > self.numbers.ours {
             return;
         }
-        if self.failed.is_some() || to < self.ours {
+        let is_stale = !self.numbers.is_to(to);
+        if self.numbers.theirs == 0 && !is_stale {
+            self.numbers.theirs = from;
+        }
+        if self.failed.is_some() || is_stale {
             if kind != Body::Reset {
                 self.send_reset(path, from);
             }
             return;
         }
-        if from > self.theirs {
+        if from > self.numbers.theirs {
             self.send_reset(path, from);
             return self.fail(SessionError::Restarted);
         }
@@ -198,7 +249,7 @@ impl Session {
         match kind {
             Body::Data { offset, end } => {
                 let gap = self.on_data(offset, end, body);
-                self.answer = Some((Some(path), gap, 0));
+                self.answer(path, gap, 0);
             }
             Body::Ack {
                 next,
@@ -206,64 +257,94 @@ impl Session {
                 gap,
                 probe,
             } => self.on_ack(next, room, gap, probe),
-            Body::Probe { number } => self.answer = Some((Some(path), false, number)),
-            Body::Reset => return self.fail(SessionError::Reset),
+            Body::Probe { number } => self.answer(path, false, number),
+            Body::Reset => self.fail(SessionError::Reset),
         }
-        self.flush();
     }
 
     /// Takes as much as fits, and returns how much that was.
-    pub fn write(&mut self, bytes: &[u8], now: Instant) -> usize {
+    pub(crate) fn write(&mut self, bytes: &[u8], now: Instant) -> usize {
         if self.closed || self.failed.is_some() {
             return 0;
         }
         self.wake(now);
         let len = bytes.len().min(SEND_MAX.saturating_sub(self.unacked.len()));
-        self.unacked.extend(bytes.iter().take(len));
-        self.flush();
+        self.unacked.extend(bytes.get(..len).unwrap_or_default());
         len
     }
 
+    /// Bytes that [`Session::write`] would take.
+    pub(crate) fn room(&self) -> usize {
+        match self.closed || self.failed.is_some() {
+            true => 0,
+            false => SEND_MAX.saturating_sub(self.unacked.len()),
+        }
+    }
+
     /// Nothing more will be written; reading goes on.
-    pub fn close(&mut self, now: Instant) {
+    pub(crate) fn close(&mut self, now: Instant) {
         self.wake(now);
         self.closed = true;
-        self.flush();
     }
 
-    /// Takes up to `len` bytes that arrived.
-    pub fn read(&mut self, len: usize) -> Vec<u8> {
-        let was_low = self.receive_room() < RECEIVE_MAX / 2;
-        let bytes = self
-            .received
-            .drain(..len.min(self.received.len()))
-            .collect();
-        if was_low && self.receive_room() >= RECEIVE_MAX / 2 {
-            self.answer = Some((None, false, 0));
-            self.flush();
+    /// Takes all bytes that arrived. They make room only when they are consumed.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.lent += self.received.len();
+        core::mem::take(&mut self.received)
+    }
+
+    /// So many of the bytes that were taken need no memory any more.
+    pub(crate) fn consume(&mut self, len: usize) {
+        let was_low = self.receive_room() < self.receive_max / 2;
+        self.lent = self.lent.saturating_sub(len);
+        if was_low && self.receive_room() >= self.receive_max / 2 {
+            self.answer.get_or_insert((None, false, 0));
         }
-        bytes
     }
 
-    /// Whether the peer closed its half and all of it was read.
-    #[must_use]
-    pub fn is_ended(&self) -> bool {
+    /// Whether there is something to take, or the end to be told.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.ended || !self.received.is_empty()
+    }
+
+    /// The other end's number; 0 until it is heard.
+    pub(crate) const fn theirs(&self) -> u64 {
+        self.numbers.theirs
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// What the path is that frames go by.
+    pub(crate) fn best_kind(&self) -> Option<PathKind> {
+        let (kind, _) = self.paths.get(&self.best?)?;
+        Some(*kind)
+    }
+
+    /// Whether both halves ended, and nothing is left to be said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended && self.closed && self.end_acked && self.unacked.is_empty()
+    }
+
+    /// Whether the peer closed its half and all of it was taken.
+    pub(crate) fn is_ended(&self) -> bool {
         self.ended && self.received.is_empty()
     }
 
     /// Ends the session on both sides.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.fail(SessionError::Reset);
     }
 
     /// Bytes held, in both directions.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.unacked.len() + self.received.len()
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.unacked.len() + self.received.len() + self.lent
     }
 
     /// What is to be done next.
-    pub fn poll_output(&mut self) -> Option<SessionOutput> {
+    pub(crate) fn poll_output(&mut self) -> Option<SessionOutput> {
         if self.outputs.is_empty() {
             self.flush();
         }
@@ -271,15 +352,18 @@ impl Session {
     }
 
     /// When [`Session::on_timeout`] is due.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.failed.is_some() {
             return None;
         }
+        let is_waiting = self.is_waiting();
         if let Some(since) = self.no_path_since {
+            // Paths that come and go, and carry nothing, are none.
+            let heard_at = Some(self.heard_at).filter(|_| is_waiting);
+            let since = heard_at.map_or(since, |heard_at| heard_at.min(since));
             return Some(since + NO_PATH_MAX);
         }
-        if !self.is_waiting() {
+        if !is_waiting {
             return None;
         }
         let times = [
@@ -291,7 +375,7 @@ impl Session {
     }
 
     /// Time passed.
-    pub fn on_timeout(&mut self, now: Instant) {
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return;
         }
@@ -328,7 +412,8 @@ impl Session {
     }
 
     fn receive_room(&self) -> usize {
-        RECEIVE_MAX.saturating_sub(self.received.len())
+        self.receive_max
+            .saturating_sub(self.received.len() + self.lent)
     }
 
     /// Silence counts from when something is outstanding.
@@ -366,13 +451,20 @@ impl Session {
         self.send(Body::Probe { number }, &[]);
     }
 
+    /// One answer is made to all that came since the last.
+    fn answer(&mut self, path: PathId, gap: bool, probe: u32) {
+        let (_, had_gap, had_probe) = self.answer.unwrap_or_default();
+        let probe = if probe == 0 { had_probe } else { probe };
+        self.answer = Some((Some(path), gap || had_gap, probe));
+    }
+
     /// Takes what comes next. Returns whether something before it is missing.
     fn on_data(&mut self, offset: u64, end: bool, body: &[u8]) -> bool {
         let known = usize::try_from(self.next.saturating_sub(offset)).unwrap_or(usize::MAX);
         let fresh = body.get(known..).unwrap_or_default();
         let gap = offset > self.next;
         if !gap && !self.ended && fresh.len() <= self.receive_room() {
-            self.received.extend(fresh);
+            self.received.extend_from_slice(fresh);
             self.next += fresh.len() as u64;
             if end && offset.saturating_add(body.len() as u64) == self.next {
                 self.ended = true;
@@ -420,7 +512,7 @@ impl Session {
             let path = path.filter(|path| self.paths.contains_key(path));
             self.send_on(path.or(self.best), body, &[]);
         }
-        while !self.asking && self.sent < self.end() && self.outputs.len() < OUTPUT_COUNT_MAX {
+        while !self.asking && self.sent < self.end() && self.outputs.len() < DATA_COUNT_MAX {
             let Some(chunk) = self.chunk() else { return };
             let offset = self.sent;
             let data_end = self.acked + self.unacked.len() as u64;
@@ -432,15 +524,18 @@ impl Session {
 
     /// The next bytes to send, if there is room; none may be left but the end.
     fn chunk(&self) -> Option<Vec<u8>> {
-        let (_, frame_max) = self.paths.get(&self.best?)?;
+        let (kind, frame_max) = self.paths.get(&self.best?)?;
         let from = usize::try_from(self.sent - self.acked).ok()?;
         let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+        let room = match kind {
+            PathKind::Direct => room,
+            PathKind::Relayed => room.min(RELAYED_MAX),
+        };
         let left = self.unacked.len().saturating_sub(from);
         let len = left
             .min(frame_max - HEAD_LEN_MAX)
             .min(room.saturating_sub(from));
-        let bytes = self.unacked.range(from.min(self.unacked.len())..);
-        (len > 0 || left == 0).then(|| bytes.take(len).copied().collect())
+        (len > 0 || left == 0).then(|| part(&self.unacked, from, len))
     }
 
     fn send(&mut self, body: Body, bytes: &[u8]) {
@@ -449,7 +544,7 @@ impl Session {
 
     fn send_on(&mut self, path: Option<PathId>, body: Body, bytes: &[u8]) {
         if let Some(path) = path {
-            let (from, to) = (self.ours, self.theirs);
+            let (from, to) = (self.numbers.ours, self.numbers.to());
             let bytes = encode_head(&Message { from, to, body }, bytes);
             self.outputs.push_back(SessionOutput::Send { path, bytes });
         }
@@ -457,7 +552,7 @@ impl Session {
 
     fn send_reset(&mut self, path: PathId, to: u64) {
         if self.outputs.len() < OUTPUT_COUNT_MAX {
-            let (from, body) = (self.ours, Body::Reset);
+            let (from, body) = (self.numbers.ours, Body::Reset);
             let bytes = encode_head(&Message { from, to, body }, &[]);
             self.outputs.push_back(SessionOutput::Send { path, bytes });
         }
@@ -471,4 +566,15 @@ impl Session {
             self.outputs.push_back(SessionOutput::Failed(why));
         }
     }
+}
+
+/// So many bytes from there on, as far as there are.
+fn part(bytes: &VecDeque<u8>, from: usize, len: usize) -> Vec<u8> {
+    let (first, second) = bytes.as_slices();
+    let end = from.saturating_add(len);
+    let within = |at: usize| at.min(first.len());
+    let beyond = |at: usize| at.saturating_sub(first.len()).min(second.len());
+    let first = first.get(within(from)..within(end)).unwrap_or_default();
+    let second = second.get(beyond(from)..beyond(end)).unwrap_or_default();
+    [first, second].concat()
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Ends that speak different versions refuse each other when they attach.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// The longest message between two peers, before it is cut into fragments: a
 /// value of 1 MiB, its key, and room for what travels with it.

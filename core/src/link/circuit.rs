@@ -147,9 +147,18 @@ impl Circuits {
     }
 
     /// The session that frames to a peer go by.
-    #[cfg(test)]
     pub(super) fn current(&self, peer: &NodeId) -> Option<u32> {
         self.current.get(peer).copied()
+    }
+
+    /// By which relay frames to a peer go, once its session is open; before that, how
+    /// many wait.
+    pub(super) fn via(&self, peer: &NodeId) -> Option<Result<LinkId, usize>> {
+        let session = self.sessions.get(self.current.get(peer)?)?;
+        Some(match &session.state {
+            State::Open { .. } => Ok(session.via),
+            State::Opening(opening) => Err(opening.queue.len()),
+        })
     }
 
     /// Sends a frame on a session that exists.

@@ -11,14 +11,14 @@ use crate::wire::{self, DecodeError, FRAME_LEN_MAX, MESSAGE_LEN_MAX};
 
 /// The longest body of one frame: what is left when a frame is sealed and
 /// handed through a relay.
-pub(super) const BODY_LEN_MAX: usize = FRAME_LEN_MAX - 512;
+pub(crate) const BODY_LEN_MAX: usize = FRAME_LEN_MAX - 512;
 
 /// Messages of one peer that may be incomplete at once. When one more begins,
 /// the oldest is given up: its sender will ask again.
 const PARTIAL_COUNT_MAX: usize = 4;
 
-/// The head of a frame; a body follows [`Frame::Message`] and
-/// [`Frame::Fragment`].
+/// The head of a frame; a body follows [`Frame::Message`], [`Frame::Fragment`] and
+/// [`Frame::Session`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Frame {
     /// A whole message.
@@ -41,6 +41,8 @@ pub(super) enum Frame {
     /// The sender has no room for this direct link, and lives on: the receiver
     /// closes it.
     Release,
+    /// A frame of a session; the sender named this path for it.
+    Session,
 }
 
 impl Frame {

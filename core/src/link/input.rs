@@ -232,6 +232,11 @@ impl Links {
                 peer: *from,
                 bytes: body.to_vec(),
             }),
+            Frame::Session => self.events.push_back(LinkEvent::Session {
+                peer: *from,
+                kind,
+                bytes: body.to_vec(),
+            }),
             Frame::Fragment {
                 message,
                 index,

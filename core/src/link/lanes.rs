@@ -42,6 +42,18 @@ impl Lanes {
         Ok(())
     }
 
+    /// How many bytes wait in a lane.
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        let [control, kv, repair, bulk] = &self.lanes;
+        let state = match lane {
+            Lane::Control => control,
+            Lane::Kv => kv,
+            Lane::Repair => repair,
+            Lane::Bulk => bulk,
+        };
+        state.waiting_bytes
+    }
+
     /// The next message that may be sent, most urgent lane first.
     pub(super) fn pop(&mut self) -> Option<(Lane, Vec<u8>)> {
         Lane::ALL.into_iter().find_map(|lane| {

@@ -69,7 +69,7 @@ impl Links {
         opened.map_err(|_| SendError::Full)
     }
 
-    fn count_sent(&mut self, to: &NodeId, kind: LinkKind, frame: &[u8]) {
+    pub(super) fn count_sent(&mut self, to: &NodeId, kind: LinkKind, frame: &[u8]) {
         if let Some(peer) = self.peers.get_mut(to) {
             peer.traffic(kind).sent += frame.len() as u64;
         }

@@ -8,6 +8,8 @@ use super::*;
 use crate::rng::Rng;
 
 const TOTAL: u64 = 400_000;
+/// So little that a reader is often behind.
+const ROOM: usize = 16 << 10;
 
 struct Pair {
     ends: [Session; 2],
@@ -17,12 +19,23 @@ struct Pair {
     /// Paths that carry nothing any more, which nobody was told.
     mute: BTreeSet<PathId>,
     written: [u64; 2],
+    /// Taken by readers, who consume it by and by.
+    taken: [VecDeque<u8>; 2],
     read: [u64; 2],
     now: Instant,
     rng: Rng,
     switches: u32,
     paths: u64,
     fired: u32,
+}
+
+fn numbers(ours: u64, theirs: u64) -> Numbers {
+    Numbers {
+        ours,
+        base: 0,
+        their_base: 0,
+        theirs,
+    }
 }
 
 fn byte(end: usize, offset: u64) -> u8 {
@@ -33,11 +46,17 @@ impl Pair {
     fn new(seed: u8) -> Self {
         let now = Instant::from_micros(0);
         Self {
-            ends: [Session::new(1, 1, now), Session::new(1, 1, now)],
+            ends: [1, 2].map(|own| {
+                let mut end = Session::new(numbers(own, 0), now);
+                end.receive_max = ROOM;
+                end.room = ROOM as u64;
+                end
+            }),
             wires: Default::default(),
             live: Vec::new(),
             mute: BTreeSet::new(),
             written: [0; 2],
+            taken: Default::default(),
             read: [0; 2],
             now,
             rng: Rng::from_seed([seed; 32]),
@@ -130,12 +149,16 @@ impl Pair {
         if self.written[end] == TOTAL {
             self.ends[end].close(self.now);
         }
-        let len = self.below(4000) as usize;
-        for got in self.ends[end].read(len) {
+        let taken = self.ends[end].take();
+        self.taken[end].extend(taken);
+        assert!(self.taken[end].len() <= ROOM);
+        let len = (self.below(4000) as usize).min(self.taken[end].len());
+        for got in self.taken[end].drain(..len) {
             assert_eq!(got, byte(1 - end, self.read[end]), "at {}", self.read[end]);
             self.read[end] += 1;
         }
-        assert!(self.ends[end].held() <= SEND_MAX + RECEIVE_MAX);
+        self.ends[end].consume(len);
+        assert!(self.ends[end].held() <= SEND_MAX + ROOM);
     }
 
     fn step(&mut self) -> Option<SessionError> {
@@ -230,7 +253,7 @@ fn paths_that_go_mute_are_left() {
 #[test]
 fn mute_paths_are_no_paths() {
     let begun = Instant::from_micros(0);
-    let mut end = Session::new(1, 1, begun);
+    let mut end = Session::new(numbers(1, 1), begun);
     for path in 0..9 {
         end.on_path_up(PathId(path), PathKind::Direct, 1000, begun);
     }
@@ -260,7 +283,7 @@ fn what_ended_without_a_path_is_told_on_the_next_one() {
 #[test]
 fn an_owner_that_polls_nothing_finds_few_outputs() {
     let now = Instant::from_micros(0);
-    let mut ends = [Session::new(1, 1, now), Session::new(1, 1, now)];
+    let mut ends = [1, 1].map(|own| Session::new(numbers(own, 1), now));
     for end in &mut ends {
         end.on_path_up(PathId(1), PathKind::Direct, 100, now);
         end.write(&[7; 100_000], now);
@@ -272,7 +295,9 @@ fn an_owner_that_polls_nothing_finds_few_outputs() {
         other.on_frame(path, &bytes, now);
         other.on_frame(path, &bytes, now);
         assert!(other.outputs.len() <= OUTPUT_COUNT_MAX);
-        taken += other.read(usize::MAX).len();
+        let len = other.take().len();
+        other.consume(len);
+        taken += len;
     }
     assert_eq!(taken, 100_000);
 }
@@ -298,7 +323,7 @@ fn a_restarted_peer_ends_the_session_and_is_told() {
     for _ in 0..20 {
         assert_eq!(pair.step(), None);
     }
-    pair.ends[1] = Session::new(2, 1, pair.now);
+    pair.ends[1] = Session::new(numbers(3, 1), pair.now);
     let frame_max = 1000;
     pair.ends[1].on_path_up(PathId(1), PathKind::Direct, frame_max, pair.now);
     pair.wires = Default::default();
@@ -307,7 +332,7 @@ fn a_restarted_peer_ends_the_session_and_is_told() {
     let stale = encode_head(
         &Message {
             from: 1,
-            to: 1,
+            to: 2,
             body: Body::Data {
                 offset: 0,
                 end: false,
@@ -316,7 +341,7 @@ fn a_restarted_peer_ends_the_session_and_is_told() {
         b"old",
     );
     pair.ends[1].on_frame(PathId(1), &stale, pair.now);
-    assert_eq!(pair.ends[1].read(9), [], "of before the restart");
+    assert_eq!(pair.ends[1].take(), [], "of before the restart");
     pair.ends[1].outputs.clear();
     pair.ends[1].write(b"new", pair.now);
     pair.collect();

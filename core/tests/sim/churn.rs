@@ -350,7 +350,7 @@ impl Run {
                     broken = zave::check(world).err();
                 }
             }
-            Event::Link | Event::Trouble(_) => {}
+            Event::Link | Event::Session { .. } | Event::Trouble(_) => {}
         });
         let failure = checker.failure.take().or(broken);
         if failure.is_some() {

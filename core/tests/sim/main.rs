@@ -32,6 +32,8 @@ mod scenario;
 mod split;
 #[cfg(not(planted_bugs))]
 mod stall;
+#[cfg(not(planted_bugs))]
+mod streams;
 mod watchers;
 mod workload;
 mod world;
@@ -74,6 +76,18 @@ fn parts_of_a_ring_meet_again() {
     each_seed(SEEDS / 4, "partitions", |seed| {
         run(Scenario::partitions(seed))
     });
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn sessions_outlive_their_ways() {
+    each_seed(SEEDS / 10, "streams", streams::run);
+}
+
+#[test]
+#[cfg(not(planted_bugs))]
+fn sessions_end_where_one_end_starts_again() {
+    each_seed(SEEDS / 10, "restarts", streams::restart);
 }
 
 #[test]

@@ -347,7 +347,7 @@ pub fn advance(world: &mut World, workload: &mut Workload, checker: &mut Checker
         Event::Reply { request, reply } => {
             workload.on_reply(world, checker, index, request, reply);
         }
-        Event::Ring | Event::Link => {}
+        Event::Ring | Event::Link | Event::Session { .. } => {}
         Event::Trouble(trouble) => world.log(|| format!("p{index} trouble: {trouble:?}")),
     });
 }
