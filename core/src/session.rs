@@ -36,7 +36,7 @@ const RELAYED_MAX: usize = 384 << 10;
 pub(crate) const PATHS_MAX: usize = 16;
 /// How long there may be no path, or, with something outstanding, none on which
 /// anything comes.
-pub(crate) const NO_PATH_MAX: Duration = Duration::from_secs(10);
+pub(crate) const NO_PATH_MAX: Duration = Duration::from_secs(8);
 /// Data that waits to be polled, in frames: a path that is full holds up no more.
 const DATA_COUNT_MAX: usize = 2;
 /// Silence, with something outstanding, after which the other side is asked.

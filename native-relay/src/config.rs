@@ -10,6 +10,7 @@ use roundelay_core::{NAME_LEN_MAX, NameError, Network, RingEntry, check_name};
 
 pub use self::url::{RelayUrl, UrlError};
 use crate::api::{Options, Token, TokenError};
+use crate::streams::{Exposed, Forwarded};
 
 /// A secret or token file has at most this many bytes.
 pub const SECRET_LEN_MAX: usize = 4096;
@@ -36,6 +37,10 @@ pub struct MemberConfig {
     pub name: String,
     /// Whether it starts a ring of its own.
     pub new_ring: bool,
+    /// Services of this machine that other members may reach.
+    pub expose: Vec<Exposed>,
+    /// Ports that lead to services of other members.
+    pub forward: Vec<Forwarded>,
 }
 
 /// A relay.

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod leave;
+mod sessions;
 mod trouble;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use roundelay_core::{Dial, Event, Input, Node, Output};
 use tokio::sync::{mpsc, oneshot};
 
 use self::alarm::Alarm;
+pub(crate) use self::sessions::Pipes;
 use self::trouble::Troubles;
 use crate::clock::{Clock, Moment};
 use crate::handle::Command;
@@ -40,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) own_relay: Option<OwnRelay>,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) pipes: Pipes,
 }
 
 /// The task's state.
@@ -50,6 +53,7 @@ pub(crate) struct Driver {
     direct: Option<DirectLinks>,
     signalling: Signalling,
     commands: mpsc::Receiver<Command>,
+    pipes: Pipes,
     /// Callers that wait; at most as many as core has requests under way.
     waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
     troubles: Troubles,
@@ -75,6 +79,7 @@ impl Driver {
             direct: parts.direct,
             signalling: Signalling::new(parts.own_relay),
             commands: parts.commands,
+            pipes: parts.pipes,
             waiting: HashMap::new(),
             troubles: Troubles::default(),
             moment: parts.clock.moment(),
@@ -103,6 +108,10 @@ impl Driver {
                 command = self.commands.recv(), if has_room => {
                     self.look_up();
                     self.on_command(command);
+                }
+                Some(command) = self.pipes.next() => {
+                    self.look_up();
+                    self.on_pipe_command(command);
                 }
                 completed = self.storage.completed() => {
                     self.look_up();
@@ -142,6 +151,12 @@ impl Driver {
                 break;
             };
             self.on_command(Some(command));
+        }
+        for _ in 0..BATCH {
+            let Some(command) = self.pipes.try_next() else {
+                break;
+            };
+            self.on_pipe_command(command);
         }
         for _ in 0..BATCH {
             if !self.storage.has_room() {
@@ -260,6 +275,7 @@ impl Driver {
                     let _ = caller.send(reply);
                 }
             }
+            Event::Session { peer, event } => self.on_session(peer, event),
             Event::Trouble(trouble) => self.troubles.tell(&trouble, self.moment.instant),
             Event::Ring => tracing::debug!("the ring changed"),
             Event::Link => tracing::debug!("a link changed"),

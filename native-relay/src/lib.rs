@@ -21,6 +21,7 @@ pub mod node;
 pub mod relay;
 mod signalling;
 pub mod store;
+pub mod streams;
 pub mod stun;
 mod watch;
 

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::config::MemberConfig;
 use crate::link::direct::{DirectConfig, DirectLinks};
+use crate::streams::Target;
 
 /// Why an address cannot be listened on. The words say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,19 @@ pub async fn http(config: &MemberConfig) -> Result<Option<TcpListener>, ListenEr
         Some(http) => tcp("--http", http.listen).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// Binds the listeners of ports that lead to services of others.
+///
+/// # Errors
+/// When the system refuses one.
+pub async fn forward(config: &MemberConfig) -> Result<Vec<(TcpListener, Target)>, ListenError> {
+    let mut bound = Vec::new();
+    for forward in &config.forward {
+        let listener = tcp("--forward", forward.listen).await?;
+        bound.push((listener, forward.target.clone()));
+    }
+    Ok(bound)
 }
 
 /// Binds a UDP socket.

@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, unix_ms};
-use crate::driver::{Driver, Parts};
+use crate::driver::{Driver, Parts, Pipes};
 use crate::error::RunError;
 use crate::handle::{Command, Handle};
 use crate::identity;
 use crate::link::direct::DirectLinks;
 use crate::signalling::OwnRelay;
 use crate::store::{DataDir, Storage};
+use crate::streams::Streams;
 
 /// Direct links that a native node holds at once (DESIGN 3).
 const DIRECT_BUDGET: usize = 256;
@@ -45,6 +46,7 @@ pub(crate) struct Member {
 pub(crate) struct Driven {
     pub(crate) id: NodeId,
     pub(crate) handle: Handle,
+    pub(crate) streams: Streams,
     task: JoinHandle<()>,
 }
 
@@ -93,6 +95,7 @@ impl Member {
     /// Starts its driver.
     pub(crate) fn drive(self, direct: DirectLinks, own_relay: Option<OwnRelay>) -> Driven {
         let id = self.node.id();
+        let (pipes, wanted, opened) = Pipes::new();
         let driver = Driver::new(Parts {
             node: self.node,
             storage: self.storage,
@@ -100,10 +103,12 @@ impl Member {
             own_relay,
             clock: self.clock,
             commands: self.commands,
+            pipes,
         });
         Driven {
             id,
             handle: self.handle,
+            streams: Streams::start(id, wanted, opened),
             task: tokio::spawn(driver.run()),
         }
     }

@@ -9,6 +9,7 @@ use crate::error::RunError;
 use crate::link::direct::DirectLinks;
 use crate::listen;
 use crate::member::{Driven, Member, Settings};
+use crate::streams::{Exposed, Forwarder, Target};
 
 /// What a node listens on.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Listeners {
     pub http: Option<TcpListener>,
     /// Direct links.
     pub direct: DirectLinks,
+    /// Ports that lead to services of others, and where.
+    pub forward: Vec<(TcpListener, Target)>,
 }
 
 impl Listeners {
@@ -27,7 +30,12 @@ impl Listeners {
     pub async fn bind(config: &NodeConfig) -> Result<Self, RunError> {
         let http = listen::http(&config.member).await?;
         let direct = listen::direct("--udp", config.udp)?;
-        Ok(Self { http, direct })
+        let forward = listen::forward(&config.member).await?;
+        Ok(Self {
+            http,
+            direct,
+            forward,
+        })
     }
 }
 
@@ -49,7 +57,9 @@ pub async fn run(
         false => format!("by {}", relays.join(", ")),
     };
     let http = listeners.http.zip(own.http.clone());
+    let exposed = config.member.expose.clone();
     let driven = start(config, listeners.direct)?;
+    serve_streams(&driven, exposed, listeners.forward).await;
     let id = driven.id;
     match http {
         Some((listener, http)) => {
@@ -65,6 +75,29 @@ pub async fn run(
     tracing::info!("leaving the ring");
     driven.leave().await;
     Ok(())
+}
+
+/// Begins to serve what a member exposes, and to lead ports to services of others.
+pub(crate) async fn serve_streams(
+    driven: &Driven,
+    exposed: Vec<Exposed>,
+    forward: Vec<(TcpListener, Target)>,
+) {
+    for service in exposed {
+        tracing::info!("exposing {service}");
+        // A node that has stopped exposes nothing.
+        let _ = service.serve(&driven.streams).await;
+    }
+    let forwarder = Forwarder {
+        handle: driven.handle.clone(),
+        streams: driven.streams.clone(),
+    };
+    for (listener, target) in forward {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!("{address} leads to {target}");
+        }
+        forwarder.clone().serve(listener, target);
+    }
 }
 
 /// Starts a node's driver on the current runtime, without an HTTP API.

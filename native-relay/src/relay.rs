@@ -32,7 +32,9 @@ use crate::identity;
 use crate::link::direct::DirectLinks;
 use crate::listen;
 use crate::member::{Driven, Member, Settings};
+use crate::node::serve_streams;
 use crate::signalling::OWN_RELAY_URL;
+use crate::streams::Target;
 use crate::stun;
 
 /// What a relay listens on.
@@ -46,6 +48,8 @@ pub struct Listeners {
     pub http: Option<TcpListener>,
     /// Direct links, one set for each network.
     pub direct: Vec<DirectLinks>,
+    /// Ports that lead to services of others in the first network, and where.
+    pub forward: Vec<(TcpListener, Target)>,
 }
 
 impl Listeners {
@@ -65,6 +69,7 @@ impl Listeners {
             page,
             http,
             direct: direct?,
+            forward: listen::forward(&config.member).await?,
         })
     }
 }
@@ -91,6 +96,10 @@ pub async fn run(
         .zip(listeners.direct)
         .map(|(member, direct)| member.drive(direct, Some(door.own_relay())))
         .collect();
+    if let Some(first) = driven.first() {
+        let exposed = config.member.expose.clone();
+        serve_streams(first, exposed, listeners.forward).await;
+    }
     let handles = driven.iter().map(|driven| driven.handle.clone()).collect();
     let router = http::router(Relay::new(info, door.clone(), handles));
 

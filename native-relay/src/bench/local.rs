@@ -173,6 +173,8 @@ fn member(relays: Vec<RelayUrl>, data_dir: Option<PathBuf>) -> MemberConfig {
         data_dir,
         name: "bench".to_owned(),
         new_ring: false,
+        expose: Vec::new(),
+        forward: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::{
     ConfigError, HttpConfig, MemberConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl,
     checked_name,
 };
+use crate::streams::{Exposed, Forwarded};
 
 /// The flags of `roundelay relay`.
 #[derive(Debug, Args)]
@@ -101,6 +102,24 @@ struct CommonArgs {
     /// Start a ring of its own.
     #[arg(long, env = "ROUNDELAY_NEW_RING")]
     new_ring: bool,
+    /// Let other members reach a service of this machine by a name; repeatable. Ids
+    /// after the address allow these peers alone.
+    #[arg(
+        long,
+        env = "ROUNDELAY_EXPOSE",
+        value_name = "NAME=HOST:PORT[,ID...]",
+        value_delimiter = ' '
+    )]
+    expose: Vec<Exposed>,
+    /// Lead a port of this machine to a service of another member, named by its id or
+    /// its name; repeatable.
+    #[arg(
+        long,
+        env = "ROUNDELAY_FORWARD",
+        value_name = "HOST:PORT=PEER/NAME",
+        value_delimiter = ' '
+    )]
+    forward: Vec<Forwarded>,
     /// A TOML file with settings by the names of these flags.
     #[arg(long, env = "ROUNDELAY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -152,6 +171,8 @@ impl CommonArgs {
             data_dir: self.data_dir,
             name: checked_name(self.name)?,
             new_ring: self.new_ring,
+            expose: self.expose,
+            forward: self.forward,
         })
     }
 }
