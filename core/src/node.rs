@@ -498,6 +498,7 @@ impl Node {
                 .get(id)
                 .is_some_and(|member| member.state == MemberState::Left)
         });
+        self.end_left_sessions();
         self.links.start_direct(now.mono);
         self.kvs.set_members(alive, now);
         self.ring.views = self.kvs.views_digest();

@@ -18,6 +18,7 @@ pub mod link;
 pub mod listen;
 mod member;
 pub mod node;
+pub mod peer;
 pub mod relay;
 mod signalling;
 pub mod store;
@@ -26,3 +27,4 @@ pub mod stun;
 mod watch;
 
 pub use error::RunError;
+pub use peer::{Peer, PeerConfig, PeerError};

@@ -8,7 +8,8 @@ use js_sys::Promise;
 use roundelay_core::kvs::RequestId;
 use roundelay_core::store::{StoreError, Stored};
 use roundelay_core::{
-    Description, Dial, Event, Input, Instant, LinkId, Node, Now, Output, Trouble, TroubleKind,
+    Description, Dial, Event, Input, Instant, LinkId, Node, Now, Output, SessionEvent, Trouble,
+    TroubleKind,
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -355,6 +356,11 @@ impl Driver {
                     self.calls.push(deferred.settle(values::reply(reply)));
                 }
             }
+            // Pages take no streams yet: whoever opens one is told at once.
+            Event::Session {
+                peer,
+                event: SessionEvent::Opened,
+            } => self.node.reset_session(&peer),
             event => self.listeners.note(&event),
         }
     }

@@ -65,13 +65,11 @@ impl Listeners {
         match event {
             Event::Ring => self.ring_changed = true,
             Event::Link => self.links_changed = true,
-            // Its driver refuses it.
-            Event::Session { .. } => {}
             Event::Trouble(trouble) => {
                 let code = trouble_code(trouble.kind);
                 self.errors.push(Error::new(code, &trouble.message));
             }
-            Event::Reply { .. } => {}
+            Event::Reply { .. } | Event::Session { .. } => {}
         }
     }
 

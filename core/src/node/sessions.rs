@@ -7,7 +7,7 @@ use crate::event::{Event, Output};
 use crate::id::NodeId;
 use crate::link::BODY_LEN_MAX;
 use crate::session::{PathKind, SessionsFull, Way};
-use crate::status::LinkKind;
+use crate::status::{LinkKind, MemberState};
 use crate::time::Now;
 
 impl Node {
@@ -74,7 +74,20 @@ impl Node {
         }
     }
 
-    /// Of all, or of one, the ways may be others than before.
+    /// Nobody waits for a peer that left the ring.
+    pub(super) fn end_left_sessions(&mut self) {
+        let members = self.ring.members();
+        let has_left = |id: &NodeId| {
+            let member = members.get(id);
+            member.is_some_and(|member| member.state == MemberState::Left)
+        };
+        let left: Vec<NodeId> = self.sessions.peers().filter(has_left).collect();
+        for peer in left {
+            self.sessions.on_left(peer);
+        }
+    }
+
+    /// The ways may be others than before.
     pub(super) fn refresh_ways(&mut self, now: Now) {
         let peers: Vec<NodeId> = self.sessions.peers().collect();
         for peer in peers {

@@ -131,6 +131,11 @@ impl Sessions {
         }
     }
 
+    /// A peer left the ring: it is not waited for.
+    pub(crate) fn on_left(&mut self, peer: NodeId) {
+        self.end(peer, SessionError::Reset);
+    }
+
     pub(crate) fn take(&mut self, peer: &NodeId) -> Vec<u8> {
         let kept = self.sessions.get_mut(peer);
         kept.map(|kept| kept.session.take()).unwrap_or_default()
