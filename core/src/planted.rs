@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bugs that can be planted.
-pub const BUGS: [&str; 19] = [
+pub const BUGS: [&str; 22] = [
     "no_rectify",
     "vote_from_other_view",
     "fill_from_one",
@@ -24,6 +24,9 @@ pub const BUGS: [&str; 19] = [
     "reply_before_majority",
     "vote_before_refill",
     "hint_dropped",
+    "answer_resends_nothing",
+    "repeat_is_taken",
+    "old_session_goes_on",
 ];
 
 static PLANTED: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -65,7 +65,7 @@ pub(crate) enum PathKind {
 /// Why a session ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
-    /// There was no path for [`NO_PATH_MAX`].
+    /// For eight seconds there was no path.
     NoPath,
     /// The peer is of a newer incarnation.
     Restarted,
@@ -461,6 +461,11 @@ impl Session {
     /// Takes what comes next. Returns whether something before it is missing.
     fn on_data(&mut self, offset: u64, end: bool, body: &[u8]) -> bool {
         let known = usize::try_from(self.next.saturating_sub(offset)).unwrap_or(usize::MAX);
+        #[cfg(planted_bugs)]
+        let known = match crate::planted::is("repeat_is_taken") {
+            true => 0,
+            false => known,
+        };
         let fresh = body.get(known..).unwrap_or_default();
         let gap = offset > self.next;
         if !gap && !self.ended && fresh.len() <= self.receive_room() {
@@ -489,6 +494,11 @@ impl Session {
         self.sent = self.sent.max(next);
         self.room = u64::from(room);
         let answered = probe != 0 && probe == self.probe;
+        #[cfg(planted_bugs)]
+        if crate::planted::is("answer_resends_nothing") {
+            self.asking &= !answered;
+            return;
+        }
         if answered || (gap && self.resent_for != Some(next)) {
             self.resent_for = Some(next);
             self.sent = next;

@@ -317,7 +317,11 @@ impl Sessions {
 
     /// Whether a frame may be of a session that this node has no part in yet: one with
     /// an earlier start of it is not.
-    const fn begins(&self, message: &Message) -> bool {
+    fn begins(&self, message: &Message) -> bool {
+        #[cfg(planted_bugs)]
+        if crate::planted::is("old_session_goes_on") {
+            return true;
+        }
         message.to == 0 || message.to == self.base
     }
 

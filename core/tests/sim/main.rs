@@ -32,7 +32,6 @@ mod scenario;
 mod split;
 #[cfg(not(planted_bugs))]
 mod stall;
-#[cfg(not(planted_bugs))]
 mod streams;
 mod watchers;
 mod workload;
@@ -207,7 +206,7 @@ fn planted_bugs_are_caught() {
     let lists: Run = |seed| run(Scenario::lists(seed));
     let watches: Run = |seed| run(Scenario::watches(seed));
     let joins: Run = |seed| churn::run(&churn::Churn::of(24, seed)).map(drop);
-    let expected: [(&str, Run, &str); 19] = [
+    let expected: [(&str, Run, &str); 22] = [
         ("no_rectify", general, "predecessor"),
         ("vote_from_other_view", lost_disk, "was acknowledged"),
         ("fill_from_one", lost_disk, "was acknowledged"),
@@ -227,6 +226,9 @@ fn planted_bugs_are_caught() {
         ("reply_before_majority", general, "is not on a majority"),
         ("vote_before_refill", lost_disk, "was acknowledged"),
         ("hint_dropped", general, "copies of"),
+        ("answer_resends_nothing", streams::run, "stands still"),
+        ("repeat_is_taken", streams::run, "a wrong byte"),
+        ("old_session_goes_on", streams::restart, "took part"),
     ];
     assert_eq!(expected.map(|(bug, _, _)| bug), BUGS);
     let one = std::env::var("ROUNDELAY_BUG").ok();
