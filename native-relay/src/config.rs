@@ -10,7 +10,7 @@ use roundelay_core::{NAME_LEN_MAX, NameError, Network, RingEntry, check_name};
 
 pub use self::url::{RelayUrl, UrlError};
 use crate::api::{Options, Token, TokenError};
-use crate::streams::{Exposed, Forwarded};
+use crate::streams::{Exit, Exposed, Forwarded};
 
 /// A secret or token file has at most this many bytes.
 pub const SECRET_LEN_MAX: usize = 4096;
@@ -41,6 +41,10 @@ pub struct MemberConfig {
     pub expose: Vec<Exposed>,
     /// Ports that lead to services of other members.
     pub forward: Vec<Forwarded>,
+    /// Where it is a SOCKS5 proxy to services of other members, if it is.
+    pub socks: Option<SocketAddr>,
+    /// What else that proxy leads to.
+    pub socks_exits: Vec<Exit>,
 }
 
 /// A relay.

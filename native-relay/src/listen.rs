@@ -55,17 +55,32 @@ pub async fn http(config: &MemberConfig) -> Result<Option<TcpListener>, ListenEr
     }
 }
 
-/// Binds the listeners of ports that lead to services of others.
-///
-/// # Errors
-/// When the system refuses one.
-pub async fn forward(config: &MemberConfig) -> Result<Vec<(TcpListener, Target)>, ListenError> {
-    let mut bound = Vec::new();
-    for forward in &config.forward {
-        let listener = tcp("--forward", forward.listen).await?;
-        bound.push((listener, forward.target.clone()));
+/// Ports that lead to services of other members.
+#[derive(Debug)]
+pub struct Ports {
+    /// Ports, and where they lead.
+    pub forward: Vec<(TcpListener, Target)>,
+    /// The SOCKS5 proxy, if one is wanted.
+    pub socks: Option<TcpListener>,
+}
+
+impl Ports {
+    /// Binds what a configuration names.
+    ///
+    /// # Errors
+    /// When the system refuses one.
+    pub async fn bind(config: &MemberConfig) -> Result<Self, ListenError> {
+        let mut forward = Vec::new();
+        for forwarded in &config.forward {
+            let listener = tcp("--forward", forwarded.listen).await?;
+            forward.push((listener, forwarded.target.clone()));
+        }
+        let socks = match config.socks {
+            Some(address) => Some(tcp("--socks", address).await?),
+            None => None,
+        };
+        Ok(Self { forward, socks })
     }
-    Ok(bound)
 }
 
 /// Binds a UDP socket.

@@ -4,12 +4,12 @@ use tokio::net::TcpListener;
 
 use crate::api;
 use crate::clock::Clock;
-use crate::config::{NodeConfig, RelayUrl};
+use crate::config::{MemberConfig, NodeConfig, RelayUrl};
 use crate::error::RunError;
 use crate::link::direct::DirectLinks;
-use crate::listen;
+use crate::listen::{self, Ports};
 use crate::member::{Driven, Member, Settings};
-use crate::streams::{Exposed, Forwarder, Target};
+use crate::streams::{Forwarder, socks};
 
 /// What a node listens on.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct Listeners {
     pub http: Option<TcpListener>,
     /// Direct links.
     pub direct: DirectLinks,
-    /// Ports that lead to services of others, and where.
-    pub forward: Vec<(TcpListener, Target)>,
+    /// Ports that lead to services of others.
+    pub ports: Ports,
 }
 
 impl Listeners {
@@ -30,11 +30,11 @@ impl Listeners {
     pub async fn bind(config: &NodeConfig) -> Result<Self, RunError> {
         let http = listen::http(&config.member).await?;
         let direct = listen::direct("--udp", config.udp)?;
-        let forward = listen::forward(&config.member).await?;
+        let ports = Ports::bind(&config.member).await?;
         Ok(Self {
             http,
             direct,
-            forward,
+            ports,
         })
     }
 }
@@ -57,9 +57,9 @@ pub async fn run(
         false => format!("by {}", relays.join(", ")),
     };
     let http = listeners.http.zip(own.http.clone());
-    let exposed = config.member.expose.clone();
+    let member = config.member.clone();
     let driven = start(config, listeners.direct)?;
-    serve_streams(&driven, exposed, listeners.forward).await;
+    serve_streams(&driven, member, listeners.ports).await;
     let id = driven.id;
     match http {
         Some((listener, http)) => {
@@ -78,12 +78,8 @@ pub async fn run(
 }
 
 /// Begins to serve what a member exposes, and to lead ports to services of others.
-pub(crate) async fn serve_streams(
-    driven: &Driven,
-    exposed: Vec<Exposed>,
-    forward: Vec<(TcpListener, Target)>,
-) {
-    for service in exposed {
+pub(crate) async fn serve_streams(driven: &Driven, config: MemberConfig, ports: Ports) {
+    for service in config.expose {
         tracing::info!("exposing {service}");
         // A node that has stopped exposes nothing.
         let _ = service.serve(&driven.streams).await;
@@ -92,11 +88,17 @@ pub(crate) async fn serve_streams(
         handle: driven.handle.clone(),
         streams: driven.streams.clone(),
     };
-    for (listener, target) in forward {
+    for (listener, target) in ports.forward {
         if let Ok(address) = listener.local_addr() {
             tracing::info!("{address} leads to {target}");
         }
         forwarder.clone().serve(listener, target);
+    }
+    if let Some(listener) = ports.socks {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!("{address} is a SOCKS5 proxy to NAME.PEER.roundelay");
+        }
+        socks::serve(listener, forwarder, config.socks_exits);
     }
 }
 

@@ -151,6 +151,8 @@ impl Peer {
                 new_ring: false,
                 expose: Vec::new(),
                 forward: Vec::new(),
+                socks: None,
+                socks_exits: Vec::new(),
             },
         };
         let driven = node::start(config, direct)?;

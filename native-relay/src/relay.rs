@@ -30,11 +30,10 @@ use crate::config::{RelayConfig, RelayUrl};
 use crate::error::RunError;
 use crate::identity;
 use crate::link::direct::DirectLinks;
-use crate::listen;
+use crate::listen::{self, Ports};
 use crate::member::{Driven, Member, Settings};
 use crate::node::serve_streams;
 use crate::signalling::OWN_RELAY_URL;
-use crate::streams::Target;
 use crate::stun;
 
 /// What a relay listens on.
@@ -48,8 +47,8 @@ pub struct Listeners {
     pub http: Option<TcpListener>,
     /// Direct links, one set for each network.
     pub direct: Vec<DirectLinks>,
-    /// Ports that lead to services of others in the first network, and where.
-    pub forward: Vec<(TcpListener, Target)>,
+    /// Ports that lead to services of others, in the first network.
+    pub ports: Ports,
 }
 
 impl Listeners {
@@ -69,7 +68,7 @@ impl Listeners {
             page,
             http,
             direct: direct?,
-            forward: listen::forward(&config.member).await?,
+            ports: Ports::bind(&config.member).await?,
         })
     }
 }
@@ -97,8 +96,7 @@ pub async fn run(
         .map(|(member, direct)| member.drive(direct, Some(door.own_relay())))
         .collect();
     if let Some(first) = driven.first() {
-        let exposed = config.member.expose.clone();
-        serve_streams(first, exposed, listeners.forward).await;
+        serve_streams(first, config.member.clone(), listeners.ports).await;
     }
     let handles = driven.iter().map(|driven| driven.handle.clone()).collect();
     let router = http::router(Relay::new(info, door.clone(), handles));

@@ -8,11 +8,13 @@
 //! Who opens a stream says which service it wants and goes on without waiting; the
 //! answer comes before the first byte of the other side.
 
+mod exit;
 mod expose;
 mod forward;
 mod greeting;
 mod mux;
 mod pipe;
+pub(crate) mod socks;
 mod stream;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use std::collections::HashMap;
 use roundelay_core::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::exit::{Exit, ExitError};
 pub use self::expose::{Exposed, ExposedError};
 pub(crate) use self::forward::Forwarder;
 pub use self::forward::{Forwarded, ForwardedError, Target};

@@ -217,3 +217,90 @@ fn a_peer_that_is_killed_ends_its_streams() {
     let healthy = http("GET", streams.ring.members[0].http, "/healthz", b"");
     assert_eq!(healthy.status, 200);
 }
+
+/// Asks a SOCKS5 proxy for a host; its answer, and the connection.
+fn socks(proxy: u16, host: &str, port: u16) -> (u8, TcpStream) {
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(&[5, 1, 0]).unwrap();
+    let mut method = [0; 2];
+    stream.read_exact(&mut method).unwrap();
+    assert_eq!(method, [5, 0]);
+    let mut request = vec![5, 1, 0];
+    match host.parse::<std::net::Ipv4Addr>() {
+        Ok(address) => {
+            request.push(1);
+            request.extend(address.octets());
+        }
+        Err(_) => {
+            request.extend([3, host.len() as u8]);
+            request.extend(host.as_bytes());
+        }
+    }
+    request.extend(port.to_be_bytes());
+    stream.write_all(&request).unwrap();
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..4], [5, reply[1], 0, 1]);
+    (reply[1], stream)
+}
+
+/// Replies of RFC 1928.
+const SUCCEEDED: u8 = 0;
+const NOT_ALLOWED: u8 = 2;
+const UNREACHABLE: u8 = 4;
+const REFUSED: u8 = 5;
+
+#[test]
+fn a_proxy_leads_to_services_and_to_what_is_named() {
+    let _alone = alone();
+    let web = service(greeter);
+    let mut streams = streams(&[("web", web)], &[]);
+    let relay = format!("http://127.0.0.1:{}", streams.ring.listen);
+    let (open, closed) = (free_port(), free_port());
+    let (listen, exit) = (
+        format!("127.0.0.1:{open}"),
+        format!("127.0.0.1:{}", web.port()),
+    );
+    let node = ["node", "--relay", &relay, "--socks"];
+    let named = [
+        &node[..],
+        &[&listen, "--socks-exit", &exit, "--socks-exit", "*:*"],
+    ]
+    .concat();
+    streams.ring.add("open", &named);
+    let listen = format!("127.0.0.1:{closed}");
+    streams
+        .ring
+        .add("closed", &[&node[..], &[&listen]].concat());
+    streams.ring.wait_whole();
+
+    let id = streams.ring.members[1].status().unwrap()["id"].clone();
+    let by_id = format!("web.{}.roundelay", id.as_str().unwrap());
+    for host in ["web.server.roundelay", &by_id] {
+        let (reply, mut stream) = socks(closed, host, 80);
+        assert_eq!(reply, SUCCEEDED, "{host}");
+        let mut ready = [0; 10];
+        stream.read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"220 ready\n");
+    }
+    let other = web.port() ^ 1;
+    for (proxy, host, port, expected) in [
+        (closed, "nothing.server.roundelay", 80, REFUSED),
+        (closed, "web.nobody.roundelay", 80, UNREACHABLE),
+        (closed, "roundelay.roundelay", 80, UNREACHABLE),
+        // Without exits not even a name is looked up.
+        (closed, "127.0.0.1", web.port(), NOT_ALLOWED),
+        (closed, "localhost", web.port(), NOT_ALLOWED),
+        (open, "127.0.0.1", web.port(), SUCCEEDED),
+        // By whatever name: it is its address that is allowed.
+        (open, "localhost", web.port(), SUCCEEDED),
+        (open, "127.0.0.1", other, NOT_ALLOWED),
+        (open, "localhost", other, NOT_ALLOWED),
+        (open, "169.254.169.254", 80, NOT_ALLOWED),
+        (open, "10.0.0.1", 80, NOT_ALLOWED),
+        (open, "0.0.0.0", web.port(), NOT_ALLOWED),
+    ] {
+        assert_eq!(socks(proxy, host, port).0, expected, "{host}:{port}");
+    }
+}

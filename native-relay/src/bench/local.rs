@@ -175,6 +175,8 @@ fn member(relays: Vec<RelayUrl>, data_dir: Option<PathBuf>) -> MemberConfig {
         new_ring: false,
         expose: Vec::new(),
         forward: Vec::new(),
+        socks: None,
+        socks_exits: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::{
     ConfigError, HttpConfig, MemberConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl,
     checked_name,
 };
-use crate::streams::{Exposed, Forwarded};
+use crate::streams::{Exit, Exposed, Forwarded};
 
 /// The flags of `roundelay relay`.
 #[derive(Debug, Args)]
@@ -120,6 +120,18 @@ struct CommonArgs {
         value_delimiter = ' '
     )]
     forward: Vec<Forwarded>,
+    /// Be a SOCKS5 proxy here: hosts NAME.PEER.roundelay are services of members.
+    #[arg(long, env = "ROUNDELAY_SOCKS", value_name = "ADDR", value_parser = address)]
+    socks: Option<SocketAddr>,
+    /// Let that proxy lead to this host of the plain internet, too; repeatable, and *
+    /// is any. What is not public is reached by its own address alone.
+    #[arg(
+        long,
+        env = "ROUNDELAY_SOCKS_EXIT",
+        value_name = "HOST:PORT",
+        value_delimiter = ' '
+    )]
+    socks_exit: Vec<Exit>,
     /// A TOML file with settings by the names of these flags.
     #[arg(long, env = "ROUNDELAY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -173,6 +185,8 @@ impl CommonArgs {
             new_ring: self.new_ring,
             expose: self.expose,
             forward: self.forward,
+            socks: self.socks,
+            socks_exits: self.socks_exit,
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::handle::Handle;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 64 << 10;
 /// The pause after the system gave no connection.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port, and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,6 +82,15 @@ impl Stream {
         self.peer
     }
 
+    /// Waits until the other side has taken the stream, or refused it: who writes at
+    /// once need not.
+    ///
+    /// # Errors
+    /// As the first read.
+    pub async fn answered(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_answer(context)).await
+    }
+
     /// Reads what comes before the first byte of the other side.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
