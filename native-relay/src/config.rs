@@ -45,6 +45,10 @@ pub struct MemberConfig {
     pub socks: Option<SocketAddr>,
     /// What else that proxy leads to.
     pub socks_exits: Vec<Exit>,
+    /// Where it serves gord-overlay's interface, if it does: on loopback.
+    pub gord: Option<SocketAddr>,
+    /// Whether that makes gord-overlay's own errors.
+    pub gord_errors: bool,
 }
 
 /// A relay.
@@ -117,6 +121,12 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// gord-overlay's interface, which knows no tokens, would be open to other
+    /// machines.
+    #[error(
+        "--gord-compat {0} can be reached from other machines, and asks nobody for a token; listen on 127.0.0.1"
+    )]
+    GordOpen(SocketAddr),
     /// TLS is wanted.
     #[error(
         "--tls-cert and --tls-key are not built yet; let a reverse proxy (Caddy, nginx) speak TLS, and name its URL with --public-url"

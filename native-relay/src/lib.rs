@@ -12,6 +12,7 @@ mod clock;
 pub mod config;
 mod driver;
 mod error;
+mod gord;
 pub mod handle;
 pub mod identity;
 pub mod link;

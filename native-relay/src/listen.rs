@@ -62,6 +62,8 @@ pub struct Ports {
     pub forward: Vec<(TcpListener, Target)>,
     /// The SOCKS5 proxy, if one is wanted.
     pub socks: Option<TcpListener>,
+    /// gord-overlay's interface, likewise.
+    pub gord: Option<TcpListener>,
 }
 
 impl Ports {
@@ -75,11 +77,21 @@ impl Ports {
             let listener = tcp("--forward", forwarded.listen).await?;
             forward.push((listener, forwarded.target.clone()));
         }
-        let socks = match config.socks {
-            Some(address) => Some(tcp("--socks", address).await?),
-            None => None,
-        };
-        Ok(Self { forward, socks })
+        Ok(Self {
+            forward,
+            socks: wanted("--socks", config.socks).await?,
+            gord: wanted("--gord-compat", config.gord).await?,
+        })
+    }
+}
+
+async fn wanted(
+    flag: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<TcpListener>, ListenError> {
+    match address {
+        Some(address) => tcp(flag, address).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::{MemberConfig, NodeConfig, RelayUrl};
 use crate::error::RunError;
+use crate::gord;
 use crate::link::direct::DirectLinks;
 use crate::listen::{self, Ports};
 use crate::member::{Driven, Member, Settings};
@@ -99,6 +100,9 @@ pub(crate) async fn serve_streams(driven: &Driven, config: MemberConfig, ports: 
             tracing::info!("{address} is a SOCKS5 proxy to NAME.PEER.roundelay");
         }
         socks::serve(listener, forwarder, config.socks_exits);
+    }
+    if let Some(listener) = ports.gord {
+        gord::serve(listener, driven.handle.clone(), config.gord_errors);
     }
 }
 

@@ -153,6 +153,8 @@ impl Peer {
                 forward: Vec::new(),
                 socks: None,
                 socks_exits: Vec::new(),
+                gord: None,
+                gord_errors: false,
             },
         };
         let driven = node::start(config, direct)?;

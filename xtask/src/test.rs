@@ -115,6 +115,8 @@ const SUITES: &[Suite] = &[
             "--test",
             "full_disk",
             "--test",
+            "gord",
+            "--test",
             "http_api",
             "--test",
             "library",

@@ -177,6 +177,8 @@ fn member(relays: Vec<RelayUrl>, data_dir: Option<PathBuf>) -> MemberConfig {
         forward: Vec::new(),
         socks: None,
         socks_exits: Vec::new(),
+        gord: None,
+        gord_errors: false,
     }
 }
 

@@ -132,6 +132,12 @@ struct CommonArgs {
         value_delimiter = ' '
     )]
     socks_exit: Vec<Exit>,
+    /// Serve gord-overlay's REST interface here, on loopback.
+    #[arg(long, env = "ROUNDELAY_GORD_COMPAT", value_name = "ADDR", value_parser = address)]
+    gord_compat: Option<SocketAddr>,
+    /// Answer a missing key there as gord-overlay does, with 500.
+    #[arg(long, env = "ROUNDELAY_GORD_ERRORS", requires = "gord_compat")]
+    gord_errors: bool,
     /// A TOML file with settings by the names of these flags.
     #[arg(long, env = "ROUNDELAY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -177,6 +183,9 @@ impl CommonArgs {
     fn config(self) -> Result<MemberConfig, ConfigError> {
         let (hosts, token_file) = (self.allow_hosts, self.token_file);
         let load = |listen| HttpConfig::load(listen, hosts, token_file.as_deref());
+        if let Some(open) = self.gord_compat.filter(|gord| !gord.ip().is_loopback()) {
+            return Err(ConfigError::GordOpen(open));
+        }
         Ok(MemberConfig {
             relays: self.relays,
             http: self.http.map(load).transpose()?,
@@ -187,6 +196,8 @@ impl CommonArgs {
             forward: self.forward,
             socks: self.socks,
             socks_exits: self.socks_exit,
+            gord: self.gord_compat,
+            gord_errors: self.gord_errors,
         })
     }
 }

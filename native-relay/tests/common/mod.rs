@@ -187,7 +187,7 @@ pub(crate) fn http_with(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answered = if method == "PUT" {
+    let answered = if method == "PUT" || !body.is_empty() {
         agent.run(request.body(body).unwrap())
     } else {
         agent.run(request.body(()).unwrap())
