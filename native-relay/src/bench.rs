@@ -13,6 +13,7 @@ mod load;
 mod local;
 mod report;
 mod ring;
+mod stream;
 mod table;
 mod usage;
 
@@ -36,6 +37,9 @@ pub enum BenchCommand {
     /// Puts, gets and swaps in all modes, by size, alone and 64 at once, in memory and synced, beside
     /// the figures of others: a table in Markdown.
     Table(TableArgs),
+    /// Streams between two nodes of this process, beside the bare link: goodput, round
+    /// trip, opening, and a forwarded port.
+    Stream(ReportArgs),
     /// From the start of a node's task to its first get of a key that is there.
     Join(JoinArgs),
     /// What a ring costs that does nothing: messages, bytes, processor, memory.
@@ -206,7 +210,7 @@ pub fn run(command: BenchCommand) -> Exit {
 
 fn measure(command: &BenchCommand) -> Result<(), BenchError> {
     let (args, csv) = match command {
-        BenchCommand::Link(args) => (args, None),
+        BenchCommand::Link(args) | BenchCommand::Stream(args) => (args, None),
         BenchCommand::Kv(args) => (&args.report, args.csv.as_deref()),
         BenchCommand::Table(args) => (&args.report, None),
         BenchCommand::Join(args) => (&args.report, None),
@@ -215,6 +219,7 @@ fn measure(command: &BenchCommand) -> Result<(), BenchError> {
     let report = Report::open(args.json.as_deref(), csv)?;
     let measured = match command {
         BenchCommand::Link(_) => link::measure(&report),
+        BenchCommand::Stream(_) => stream::measure(&report),
         BenchCommand::Kv(args) => kv::measure(args, &report),
         BenchCommand::Table(args) => table::measure(args, &report),
         BenchCommand::Join(args) => join::measure(args, &report),

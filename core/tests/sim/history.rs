@@ -32,6 +32,10 @@ impl Operation {
     const fn changes_nothing(&self) -> bool {
         matches!(self.step, Step::Read(_) | Step::Refused(..))
     }
+
+    const fn is_unknown_delete(&self) -> bool {
+        matches!(self.step, Step::Write(None)) && self.ended == u64::MAX
+    }
 }
 
 /// The calls of each key.
@@ -175,8 +179,12 @@ impl History {
             if horizon == u64::MAX {
                 return true;
             }
+            // Of deletes that nobody knows of, the first to begin serves as any other.
+            let first = all().find(|(_, one)| one.is_unknown_delete());
+            let first = first.map(|(index, _)| index);
             let possible = |(index, one): (usize, &Operation)| {
-                let is_now = one.begun <= horizon;
+                let is_other = one.is_unknown_delete() && first != Some(index);
+                let is_now = one.begun <= horizon && !is_other;
                 let after = self.after(one.step, state).filter(|_| is_now)?;
                 Some((index, after, one.changes_nothing()))
             };
@@ -235,6 +243,14 @@ fn an_order_is_found_or_not() {
         read(two, 12, 13)
     ]));
     assert!(!check(&[unknown, read(two, 1, 2), read(None, 12, 13)]));
+    // As many unknown deletes as are needed, and none before it began.
+    let delete = |begun| (Step::Write(None), begun, None);
+    let again = (Step::Write(two), 13, Some(14));
+    let nothing = |begun| read(None, begun, begun + 1);
+    let calls = [write, nothing(10), again, nothing(16)];
+    assert!(check(&[&calls[..], &[delete(2), delete(3)]].concat()));
+    assert!(!check(&[&calls[..], &[delete(2)]].concat()));
+    assert!(!check(&[&calls[..], &[delete(2), delete(18)]].concat()));
     // Two cannot both be the first.
     let first = |value| (Step::Swap(Condition::Absent, Some(value)), 0, Some(9));
     assert!(!check(&[first(1), first(2)]));

@@ -248,6 +248,10 @@ fn planted_bugs_are_caught() {
     }
 }
 
+/// A seed that takes longer is named.
+#[cfg(not(planted_bugs))]
+const SLOW: std::time::Duration = std::time::Duration::from_secs(20);
+
 #[cfg(not(planted_bugs))]
 fn each_seed(count: u64, name: &str, run: fn(u64) -> Result<(), String>) {
     let seeds: Vec<u64> = seeds(count).collect();
@@ -267,7 +271,12 @@ fn each_seed(count: u64, name: &str, run: fn(u64) -> Result<(), String>) {
                 scope.spawn(move || {
                     let failed = own.into_iter().map(|seed| {
                         ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        (seed, run(seed))
+                        let begun = std::time::Instant::now();
+                        let result = run(seed);
+                        if begun.elapsed() > SLOW {
+                            println!("{name}: seed {seed} took {:.1?}", begun.elapsed());
+                        }
+                        (seed, result)
                     });
                     failed
                         .filter_map(|(seed, result)| Some((seed, result.err()?)))

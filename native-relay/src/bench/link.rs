@@ -80,14 +80,14 @@ async fn serve(mut inbox: UnboundedReceiver<Description>, out: UnboundedSender<D
     }
 }
 
-struct Client {
+pub(super) struct Client {
     links: DirectLinks,
     inbox: UnboundedReceiver<Description>,
     out: UnboundedSender<Description>,
 }
 
 impl Client {
-    fn start() -> Result<Self, BenchError> {
+    pub(super) fn start() -> Result<Self, BenchError> {
         let (out, theirs) = unbounded_channel();
         let (answers, inbox) = unbounded_channel();
         let other = runtime()?;
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    async fn open(&mut self, link: LinkId) -> Result<Duration, BenchError> {
+    pub(super) async fn open(&mut self, link: LinkId) -> Result<Duration, BenchError> {
         let start = Instant::now();
         self.links.open(link, Role::Offerer, start);
         while self.event().await? != (DirectEvent::Up { link }) {}
@@ -129,7 +129,7 @@ impl Client {
 
     /// Sends `total` bytes of bulk; answers how long until all were
     /// acknowledged, and the longest time without an acknowledgement.
-    async fn pour(
+    pub(super) async fn pour(
         &mut self,
         link: LinkId,
         length: usize,

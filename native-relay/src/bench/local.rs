@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use roundelay_core::Network;
 use roundelay_core::kvs::Key;
+use roundelay_core::{Network, NodeId};
 use tokio::sync::oneshot;
 
 use super::BenchError;
@@ -15,6 +15,7 @@ use crate::config::{MemberConfig, NodeConfig, RelayConfig, RelayUrl};
 use crate::error::RunError;
 use crate::handle::Handle;
 use crate::link::direct::{DirectConfig, DirectLinks};
+use crate::streams::Streams;
 use crate::{node, relay};
 
 /// How long a ring may take to come up.
@@ -84,6 +85,15 @@ impl Local {
         relay: &str,
         data_dir: Option<PathBuf>,
     ) -> Result<(Self, Handle), BenchError> {
+        let (local, node) = Self::streaming(relay, data_dir)?;
+        Ok((local, node.handle))
+    }
+
+    /// The same, with all that streams need.
+    pub(super) fn streaming(
+        relay: &str,
+        data_dir: Option<PathBuf>,
+    ) -> Result<(Self, LocalNode), BenchError> {
         let relay: RelayUrl = relay.parse().map_err(|error| {
             BenchError::Answer(format!("{relay} cannot be a relay's URL: {error}"))
         })?;
@@ -92,20 +102,34 @@ impl Local {
             udp: SocketAddr::from(([127, 0, 0, 1], 0)),
             member: member(vec![relay], data_dir),
         };
-        let (started, handle) = std::sync::mpsc::channel();
+        let (started, node) = std::sync::mpsc::channel();
         let local = Self::run(|stopped| async move {
             let direct = DirectLinks::bind(&DirectConfig { bind: config.udp })?;
             let driven = node::start(config, direct)?;
             // Whoever asked waits for it below.
-            let _ = started.send(driven.handle.clone());
+            let _ = started.send(LocalNode {
+                id: driven.id,
+                handle: driven.handle.clone(),
+                streams: driven.streams.clone(),
+                runtime: tokio::runtime::Handle::current(),
+            });
             let _ = stopped.await;
             driven.leave().await;
             Ok(())
         });
-        let handle = handle.recv();
-        let handle = handle.map_err(|_| BenchError::Answer("a node did not start".to_owned()))?;
-        Ok((local, handle))
+        let node = node.recv();
+        let node = node.map_err(|_| BenchError::Answer("a node did not start".to_owned()))?;
+        Ok((local, node))
     }
+}
+
+/// A node of this process, and the runtime that it runs on.
+#[derive(Clone, Debug)]
+pub(super) struct LocalNode {
+    pub(super) id: NodeId,
+    pub(super) handle: Handle,
+    pub(super) streams: Streams,
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 /// A relay and nodes in this process; the nodes' handles.
