@@ -1,10 +1,10 @@
 //! Counters by name.
 
-use alloc::collections::BTreeMap;
+use crate::flat::FlatMap;
 
 /// Counts by name. The names are the program's own, so that there are few.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counters(BTreeMap<&'static str, u64>);
+pub(crate) struct Counters(FlatMap<&'static str, u64>);
 
 impl Counters {
     pub(crate) fn add(&mut self, name: &'static str) {

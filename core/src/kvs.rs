@@ -55,7 +55,8 @@ mod voter;
 mod waits;
 mod watch;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -91,6 +92,7 @@ use self::watch::Feed;
 pub use self::watch::{Change, News, ParseTokenError, TOKEN_LEN_MAX, Token, Watch, WatchError};
 use crate::counter::Counters;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::rng::Rng;
 use crate::status::{Class, Location, StoreState, StoreStatus};
@@ -139,7 +141,7 @@ pub(crate) struct Kvs {
     retirements: Retirements,
     horizons: Horizons,
     sweeper: Sweeper,
-    pending: BTreeMap<u64, Pending>,
+    pending: FlatMap<u64, Box<Pending>>,
     /// Ids of store orders and of messages: never used twice by one epoch.
     next_id: u64,
     rng: Rng,
@@ -177,7 +179,7 @@ impl Kvs {
             retirements: Retirements::default(),
             horizons: Horizons::new(grace),
             sweeper: Sweeper::default(),
-            pending: BTreeMap::new(),
+            pending: FlatMap::new(),
             next_id,
             rng,
             inbox: VecDeque::new(),
@@ -233,7 +235,7 @@ impl Kvs {
     }
 
     /// Which members live; those not named do not.
-    pub(crate) fn set_members(&mut self, alive: BTreeMap<NodeId, Living>, now: Now) {
+    pub(crate) fn set_members(&mut self, alive: FlatMap<NodeId, Living>, now: Now) {
         let news = self.peers.set(alive, now.mono);
         for peer in &news.gone {
             self.pulls.on_gone(peer);
@@ -326,7 +328,7 @@ impl Kvs {
     }
 
     /// The others with whom this node votes on anything.
-    pub(crate) fn co_voters(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn co_voters(&self) -> FlatSet<NodeId> {
         self.views.co_voters()
     }
 

@@ -66,6 +66,7 @@ mod attach;
 mod config;
 mod counter;
 pub mod event;
+pub mod flat;
 pub mod hub;
 mod id;
 mod identity;

@@ -23,7 +23,8 @@ mod signal;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,6 +39,7 @@ use self::relay::{RelayEvent, Relays};
 pub(crate) use self::session::BODY_LEN_MAX;
 use crate::counter::Counters;
 use crate::event::{Lane, LinkId, Output};
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::identity::{Identity, Network, Record};
 use crate::rng::Rng;
@@ -117,12 +119,12 @@ pub(crate) struct Links {
     relays: Relays,
     circuits: Circuits,
     directs: Directs,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: FlatMap<NodeId, Box<Peer>>,
     /// Open driver links.
-    lanes: BTreeMap<LinkId, Lanes>,
-    watched: BTreeSet<NodeId>,
+    lanes: FlatMap<LinkId, Lanes>,
+    watched: FlatSet<NodeId>,
     /// Peers whose silence is in question, until they are heard or given up.
-    doubted: BTreeSet<NodeId>,
+    doubted: FlatSet<NodeId>,
     /// When this node was found to have been frozen last.
     late_at: Option<Instant>,
     link_count: u64,
@@ -138,10 +140,10 @@ impl Links {
             relays: Relays::new(relays, now),
             circuits: Circuits::default(),
             directs: Directs::new(direct_budget),
-            peers: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            watched: BTreeSet::new(),
-            doubted: BTreeSet::new(),
+            peers: FlatMap::new(),
+            lanes: FlatMap::new(),
+            watched: FlatSet::new(),
+            doubted: FlatSet::new(),
             late_at: None,
             link_count: 0,
             outputs: VecDeque::new(),
@@ -170,14 +172,18 @@ impl Links {
             }
             Some(_) => {
                 self.end_peer(&id, DownCause::Closed);
-                self.peers
-                    .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
+                self.peers.insert(
+                    id,
+                    Peer::new(&self.me.identity.id(), record.clone(), now).into(),
+                );
                 true
             }
             None => {
                 self.make_room();
-                self.peers
-                    .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
+                self.peers.insert(
+                    id,
+                    Peer::new(&self.me.identity.id(), record.clone(), now).into(),
+                );
                 true
             }
         }
@@ -216,7 +222,7 @@ impl Links {
     }
 
     /// Chooses the peers whose silence is to be noticed.
-    pub(crate) fn watch(&mut self, peers: BTreeSet<NodeId>) {
+    pub(crate) fn watch(&mut self, peers: FlatSet<NodeId>) {
         self.watched = peers;
     }
 

@@ -8,7 +8,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -18,6 +18,7 @@ use self::start::{Memory, Start};
 use crate::config::{Config, ConfigError};
 use crate::counter::Counters;
 use crate::event::{Event, Input, Lane, Output};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::identity::{Facts, Identity, Record};
 use crate::kvs::{
@@ -60,7 +61,7 @@ pub struct Node {
     /// Whose session sent last.
     last_sender: NodeId,
     /// The neighbour through which a peer without a path was heard last.
-    returns: BTreeMap<NodeId, NodeId>,
+    returns: FlatMap<NodeId, NodeId>,
     traffic: Traffic,
     /// When this node was called last.
     now: Now,
@@ -110,7 +111,7 @@ impl Node {
             last_sender: id,
             config,
             start: Some(start),
-            returns: BTreeMap::new(),
+            returns: FlatMap::new(),
             traffic: Traffic::default(),
             now,
             due: None,
@@ -509,7 +510,7 @@ impl Node {
     /// The members that live for this node; and those of them whom others accuse:
     /// whoever hears nothing accuses everybody. One that answers this node lives for
     /// it, whatever others say, and is asked as long as they do.
-    fn alive(&self) -> (BTreeMap<NodeId, Living>, Vec<NodeId>) {
+    fn alive(&self) -> (FlatMap<NodeId, Living>, Vec<NodeId>) {
         let members = self.ring.members();
         let answering = members.accused().filter(|(id, _)| self.links.is_up(id));
         let answering: Vec<(&NodeId, &Record)> = answering.collect();
@@ -522,7 +523,7 @@ impl Node {
     /// Who should have a direct link, the most wanted first: those with a session,
     /// then everybody while they are few; else neighbours, those with whom this node
     /// votes, and fingers.
-    fn wanted(&self, alive: &BTreeMap<NodeId, Living>) -> Vec<NodeId> {
+    fn wanted(&self, alive: &FlatMap<NodeId, Living>) -> Vec<NodeId> {
         let streaming = self.sessions.peers();
         if alive.len() < FULL_MESH_MAX {
             let others = alive.keys().filter(|id| !self.sessions.has(id)).copied();

@@ -27,7 +27,7 @@ mod message;
 mod receive;
 mod successors;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -37,6 +37,7 @@ pub(crate) use self::message::Message;
 use self::message::{Find, Neighbours, Update};
 use self::successors::{SuccessorList, list_len};
 use crate::counter::Counters;
+use crate::flat::FlatMap;
 use crate::id::{NodeId, RingId};
 use crate::identity::{Network, Record};
 use crate::rng::Rng;
@@ -107,9 +108,9 @@ pub(crate) struct Ring {
     finds: VecDeque<(NodeId, Find)>,
     /// Members asked whether they live, with when to ask again and how often
     /// they were asked: the successor, and who might be a nearer one.
-    asked: BTreeMap<NodeId, (Instant, u32)>,
+    asked: FlatMap<NodeId, (Instant, u32)>,
     /// Members that did not answer, and until when they are passed over.
-    avoided: BTreeMap<NodeId, Instant>,
+    avoided: FlatMap<NodeId, Instant>,
     /// Where to ask for a way in.
     contact: Option<Contact>,
     stabilize_at: Instant,
@@ -147,8 +148,8 @@ impl Ring {
             compared_at: None,
             heard: None,
             finds: VecDeque::new(),
-            asked: BTreeMap::new(),
-            avoided: BTreeMap::new(),
+            asked: FlatMap::new(),
+            avoided: FlatMap::new(),
             contact: None,
             stabilize_at: now,
             period: PERIOD_MIN,
@@ -181,14 +182,15 @@ impl Ring {
     pub(crate) fn status(&self) -> Vec<MemberStatus> {
         let mut status: Vec<MemberStatus> = self.members.status().collect();
         if self.id.is_some() {
-            status.push(MemberStatus {
+            let own = MemberStatus {
                 id: self.own_id,
                 name: self.own.facts().name.clone(),
                 class: self.own.facts().class,
                 state: MemberState::Alive,
-            });
+            };
+            let place = status.partition_point(|member| member.id < own.id);
+            status.insert(place, own);
         }
-        status.sort_by_key(|member| member.id);
         status
     }
 

@@ -12,13 +12,14 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::message::{Body, Message};
 pub use self::sessions::{SessionEvent, SessionsFull};
 pub(crate) use self::sessions::{Sessions, Way};
+use crate::flat::FlatMap;
 use crate::time::Instant;
 use crate::wire::{decode_head, encode_head};
 
@@ -127,7 +128,7 @@ impl Numbers {
 #[derive(Debug)]
 pub(crate) struct Session {
     numbers: Numbers,
-    paths: BTreeMap<PathId, (PathKind, usize)>,
+    paths: FlatMap<PathId, (PathKind, usize)>,
     best: Option<PathId>,
     no_path_since: Option<Instant>,
     /// Written and unacknowledged, from offset `acked` on.
@@ -167,7 +168,7 @@ impl Session {
     pub(crate) fn new(numbers: Numbers, now: Instant) -> Self {
         Self {
             numbers,
-            paths: BTreeMap::new(),
+            paths: FlatMap::new(),
             best: None,
             no_path_since: Some(now),
             unacked: VecDeque::new(),

@@ -1,11 +1,11 @@
 //! What a node tells about itself, in the words of the HTTP and JS APIs.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 
 /// Whether a node keeps what it is given.
@@ -51,7 +51,7 @@ pub struct Status {
     /// What it said and heard lately.
     pub rate: TrafficRate,
     /// Counters by name, since the start of the node.
-    pub counters: BTreeMap<&'static str, u64>,
+    pub counters: FlatMap<&'static str, u64>,
 }
 
 /// The best path to one peer.

@@ -1,10 +1,11 @@
 //! The driver of a node in a page: carries out what core wants, and tells
 //! core what happened.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use js_sys::Promise;
+use roundelay_core::flat::FlatMap;
 use roundelay_core::kvs::RequestId;
 use roundelay_core::store::{StoreError, Stored};
 use roundelay_core::{
@@ -42,12 +43,12 @@ pub(crate) struct Driver {
     node: Node,
     stun: Option<String>,
     storage: Storage,
-    relays: BTreeMap<LinkId, Signalling>,
-    directs: BTreeMap<LinkId, Direct>,
+    relays: FlatMap<LinkId, Signalling>,
+    directs: FlatMap<LinkId, Direct>,
     /// Links that core has hung up, until the peer has heard it.
-    closing: BTreeMap<LinkId, (Direct, Instant)>,
+    closing: FlatMap<LinkId, (Direct, Instant)>,
     inbox: VecDeque<Input>,
-    requests: BTreeMap<RequestId, (Deferred, Verb)>,
+    requests: FlatMap<RequestId, (Deferred, Verb)>,
     pub(crate) listeners: Listeners,
     joining: Option<Joining>,
     leaving: Vec<Deferred>,
@@ -89,11 +90,11 @@ impl Driver {
             node,
             stun,
             storage,
-            relays: BTreeMap::new(),
-            directs: BTreeMap::new(),
-            closing: BTreeMap::new(),
+            relays: FlatMap::new(),
+            directs: FlatMap::new(),
+            closing: FlatMap::new(),
             inbox: VecDeque::new(),
-            requests: BTreeMap::new(),
+            requests: FlatMap::new(),
             listeners: Listeners::default(),
             joining: None,
             leaving: Vec::new(),

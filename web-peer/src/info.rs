@@ -1,7 +1,7 @@
 //! What a relay says of itself, before a peer attaches to it.
 
-use serde::Deserialize;
-use wasm_bindgen::JsCast;
+use js_sys::{Array, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, RequestInit, Response, Url};
 
@@ -11,28 +11,51 @@ use crate::clock::window;
 const INFO_TIMEOUT_MS: u32 = 5_000;
 
 /// A relay's `/info`, as far as a page needs it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Info {
     /// The name of the network that the relay serves first.
     pub(crate) network: String,
     /// Whether that network has a secret.
-    #[serde(default)]
     secret_required: bool,
     /// Every network that it serves, from relays that tell.
-    #[serde(default)]
     networks: Vec<Served>,
     /// Where it answers STUN, `host:port`.
-    #[serde(default)]
     stun: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 struct Served {
     network: String,
     secret_required: bool,
 }
 
 impl Info {
+    /// What an answer says; none if a field is not what it should be. Not by serde:
+    /// that can say what is wrong, floats included, for 12 KB of the download.
+    fn parse(answer: &JsValue) -> Option<Self> {
+        let networks = match field(answer, "networks")? {
+            absent if absent.is_undefined() => Vec::new(),
+            list => {
+                let list = list.dyn_into::<Array>().ok()?;
+                list.iter()
+                    .map(|one| Served::parse(&one))
+                    .collect::<Option<_>>()?
+            }
+        };
+        let secret_required = field(answer, "secret_required")?;
+        let stun = field(answer, "stun")?;
+        Some(Self {
+            network: field(answer, "network")?.as_string()?,
+            secret_required: !secret_required.is_undefined() && secret_required.as_bool()?,
+            networks,
+            stun: if stun.is_undefined() || stun.is_null() {
+                None
+            } else {
+                Some(stun.as_string()?)
+            },
+        })
+    }
+
     /// Whether the relay lets nobody into this network without a secret.
     pub(crate) fn wants_secret(&self, network: &str) -> bool {
         let mut meant = self.networks.iter().filter(|net| net.network == network);
@@ -52,6 +75,20 @@ impl Info {
             format!("stun:{stun}")
         })
     }
+}
+
+impl Served {
+    fn parse(one: &JsValue) -> Option<Self> {
+        Some(Self {
+            network: field(one, "network")?.as_string()?,
+            secret_required: field(one, "secret_required")?.as_bool()?,
+        })
+    }
+}
+
+/// A field of an object, undefined when it is absent; none if it is no object.
+fn field(object: &JsValue, name: &str) -> Option<JsValue> {
+    Reflect::get(object, &name.into()).ok()
 }
 
 /// Asks relays, by their WebSocket URLs, until one answers.
@@ -75,7 +112,7 @@ async fn ask_one(relay: &str) -> Option<Info> {
         return None;
     }
     let body = JsFuture::from(response.json().ok()?).await.ok()?;
-    serde_wasm_bindgen::from_value(body).ok()
+    Info::parse(&body)
 }
 
 /// `/info` lies beside `/ws`.

@@ -190,8 +190,8 @@ pub(crate) fn ttl(options: &JsValue) -> Result<Option<Ttl>, Error> {
     }
     let parse = |value: JsValue| {
         let seconds = value.as_f64().filter(|seconds| seconds.fract() == 0.0);
-        let seconds = seconds.map(|seconds| seconds.to_string());
-        let ttl = seconds.unwrap_or_default().parse();
+        // What is too small or too large becomes what is none, either.
+        let ttl = seconds.map_or(0, |seconds| seconds as u32).try_into();
         ttl.map_err(|error| Error::new(Code::BadTtl, error))
     };
     field(options, "ttl")?.map(parse).transpose()

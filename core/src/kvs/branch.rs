@@ -4,7 +4,6 @@
 //! reconciliation: Meyer, 2022, with hashes for keys, so that no key marks a
 //! range).
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{self, Index, sum};
 use super::key::{Key, Slot};
 use super::version::Version;
+use crate::flat::FlatMap;
 
 /// By how many bits a branch is split.
 const SPLIT_BITS: u8 = 4;
@@ -154,7 +154,7 @@ type Level = Vec<(Branch, usize)>;
 
 /// The branches of a question, and one of each level for all.
 fn levels(branches: &[Branch]) -> Option<Vec<(Branch, Level)>> {
-    let mut levels: BTreeMap<(u16, u8), Level> = BTreeMap::new();
+    let mut levels: FlatMap<(u16, u8), Level> = FlatMap::new();
     for (place, branch) in branches.iter().enumerate() {
         branch.slot()?;
         let level = levels.entry((branch.slot, branch.bits)).or_default();
@@ -222,7 +222,7 @@ mod tests {
         let all = index.branch_sums(&[whole]).unwrap().into_iter();
         let slots = crate::kvs::slots::SlotSet::all();
         let sum = all.fold(0, u64::wrapping_add);
-        assert_eq!(index.sums(&slots)[&slot().number()], sum);
+        assert_eq!(index.sums(&slots).get(&slot().number()), Some(&sum));
         let (first, after) = (&lists[0], lists[0][3].0);
         let rest = index.list_branches(&branches, Some(after), 9).unwrap();
         assert_eq!(rest[0], first[4..]);

@@ -12,7 +12,6 @@
 //!
 //! One voter changes at a time. Views grow to three.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -23,6 +22,7 @@ use super::plan::{FINISH_AFTER, Plan};
 use super::slots::SlotSet;
 use super::view::{Ballot, SlotView, View};
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::{Instant, Now};
 
@@ -64,10 +64,10 @@ enum Phase {
         lesson: Lesson,
     },
     Preparing {
-        promised: BTreeSet<NodeId>,
+        promised: FlatSet<NodeId>,
         accepted: Option<(Ballot, View, SlotSet)>,
     },
-    Accepting(BTreeSet<NodeId>),
+    Accepting(FlatSet<NodeId>),
 }
 
 impl Changes {
@@ -313,7 +313,7 @@ impl Kvs {
             change.next = view;
             change.slots = slots;
         }
-        change.phase = Phase::Accepting(BTreeSet::new());
+        change.phase = Phase::Accepting(FlatSet::new());
         self.ask_change(now);
     }
 
@@ -383,7 +383,7 @@ impl Kvs {
 
     /// Takes in views from elsewhere, and keeps what is newer.
     pub(super) fn learn_views(&mut self, views: &[SlotView], now: Now) -> bool {
-        let mut before = BTreeMap::new();
+        let mut before = FlatMap::new();
         for peer in self.views.co_voters() {
             before.insert(peer, self.views.views_shared_with(&peer));
         }
@@ -448,7 +448,7 @@ impl Phase {
 
     fn preparing() -> Self {
         Self::Preparing {
-            promised: BTreeSet::new(),
+            promised: FlatSet::new(),
             accepted: None,
         }
     }

@@ -5,7 +5,7 @@
 //! node gave it, whoever coordinates it: two coordinators at one write cannot
 //! apply it twice, and none can apply it again after it was acknowledged.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -18,6 +18,7 @@ use super::waits::{Asked, Question};
 use super::watch::HOLD;
 use super::{Kvs, KvsAction};
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::status::Class;
 use crate::time::{Instant, Now};
@@ -47,8 +48,8 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// All requests under way.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    requests: BTreeMap<RequestId, Request>,
-    by_message: BTreeMap<u64, RequestId>,
+    requests: FlatMap<RequestId, Box<Request>>,
+    by_message: FlatMap<u64, RequestId>,
 }
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ struct Request {
     /// All that were asked and have not answered: of a read any answer will do.
     asked: Asked,
     /// Coordinators that could not.
-    tried: BTreeSet<NodeId>,
+    tried: FlatSet<NodeId>,
     /// Whether some coordinator may have applied it.
     perhaps: bool,
     /// How often it met a newer version.
@@ -117,7 +118,7 @@ impl Clients {
     fn remove(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         self.by_message.remove(&request.message);
-        Some(request)
+        Some(*request)
     }
 }
 
@@ -143,7 +144,7 @@ impl Kvs {
             message,
             target: None,
             asked: Asked::default(),
-            tried: BTreeSet::new(),
+            tried: FlatSet::new(),
             perhaps: false,
             outrun: 0,
             in_hand: false,
@@ -151,7 +152,7 @@ impl Kvs {
             patient_until: now.mono + PATIENCE,
             deadline,
         };
-        self.clients.requests.insert(id, request);
+        self.clients.requests.insert(id, Box::new(request));
         self.clients.by_message.insert(message, id);
         self.try_request(id, now);
     }

@@ -6,7 +6,8 @@ mod late;
 mod listing;
 mod reading;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -21,6 +22,7 @@ use super::version::Version;
 use super::view::View;
 use super::waits::{Asked, Question};
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::store::StoreError;
 use crate::time::{Instant, Now};
@@ -56,8 +58,9 @@ pub(super) enum Origin {
 /// All requests being coordinated, and what became of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Coordinations {
-    active: BTreeMap<CoordinationId, Coordination>,
-    /// Writes of other nodes: being coordinated, or done.
+    active: FlatMap<CoordinationId, Box<Coordination>>,
+    /// Writes of other nodes: being coordinated, or done. A tree: it is full all the
+    /// time where there is much to do, and every write adds one and removes one.
     served: BTreeMap<(NodeId, u64), Option<Outcome>>,
     served_order: VecDeque<(NodeId, u64)>,
 }
@@ -70,9 +73,9 @@ struct Coordination {
     view: u64,
     voters: Vec<NodeId>,
     /// Voters that have voted, this node among them once it has.
-    voted: BTreeSet<NodeId>,
+    voted: FlatSet<NodeId>,
     /// Voters whose storage refused the write.
-    full: BTreeSet<NodeId>,
+    full: FlatSet<NodeId>,
     /// Whether one of them, or an earlier try, may have kept it all the same.
     perhaps: bool,
     /// How many votes it takes.
@@ -232,8 +235,8 @@ impl Kvs {
             slot,
             view: view.number,
             voters: view.voters,
-            voted: BTreeSet::new(),
-            full: BTreeSet::new(),
+            voted: FlatSet::new(),
+            full: FlatSet::new(),
             perhaps,
             need,
             keeps_last,
@@ -243,7 +246,7 @@ impl Kvs {
             resend_at: deadline,
             deadline,
         };
-        self.coordinations.active.insert(id, coordination);
+        self.coordinations.active.insert(id, Box::new(coordination));
         self.begin(id, now);
     }
 
@@ -293,9 +296,10 @@ impl Kvs {
             State::Read { .. } | State::List { .. } => one.need - 1,
         };
         // Who was not asked yet goes first: whoever is slow is passed by.
-        let mut targets: Vec<NodeId> = others.copied().collect();
-        targets.sort_by_key(|target| one.asked.place(target));
-        targets.truncate(enough);
+        let others = others.enumerate();
+        let others = others.map(|(nth, voter)| ((one.asked.place(voter), nth), *voter));
+        let others: FlatMap<_, NodeId> = others.collect();
+        let targets: Vec<NodeId> = others.into_values().take(enough).collect();
         let question = one.question();
         for target in &targets {
             one.asked.note(*target, now.mono);
@@ -385,7 +389,7 @@ impl Kvs {
         &mut self,
         (id, key): (u64, Key),
         view: View,
-        (entry, voted): (Entry, BTreeSet<NodeId>),
+        (entry, voted): (Entry, FlatSet<NodeId>),
         now: Now,
     ) {
         let (slot, mode, condition) = (key.slot(), Mode::Quorum, None);
@@ -406,7 +410,7 @@ impl Kvs {
             keeps_last: false,
             voters: view.voters,
             voted,
-            full: BTreeSet::new(),
+            full: FlatSet::new(),
             perhaps: true,
             state: State::Write(entry),
             rounds: 1,
@@ -416,7 +420,7 @@ impl Kvs {
         };
         if !coordination.is_done(|voter| self.peers.is_alive(voter)) && self.make_room(now) {
             let id = CoordinationId(id);
-            self.coordinations.active.insert(id, coordination);
+            self.coordinations.active.insert(id, Box::new(coordination));
         }
     }
 

@@ -7,6 +7,7 @@ use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flat::FlatMap;
 use crate::kvs::expiry::Expiry;
 use crate::kvs::key::{Key, Slot};
 use crate::kvs::list::List;
@@ -52,7 +53,7 @@ impl Meta {
 /// The versions of all entries held, by slot: values stay in storage.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    slots: BTreeMap<Slot, Part>,
+    slots: FlatMap<Slot, Part>,
     /// Those that expire, the first in front.
     expiring: BTreeSet<(Expiry, Key)>,
     count: u64,
@@ -109,7 +110,7 @@ impl Index {
     }
 
     /// Fingerprints of the slots of a set that hold anything.
-    pub(crate) fn sums(&self, slots: &SlotSet) -> BTreeMap<u16, u64> {
+    pub(crate) fn sums(&self, slots: &SlotSet) -> FlatMap<u16, u64> {
         let held = self.slots.iter().filter(|(slot, _)| slots.contains(**slot));
         held.map(|(slot, part)| (slot.number(), part.sum)).collect()
     }

@@ -7,7 +7,6 @@
 //! up a member that answers. One that comes back finds that it votes no more,
 //! and hands over what it holds.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -17,6 +16,7 @@ use super::message::{Message, ViewMessage};
 use super::request::{Reply, RequestError, RequestId};
 use super::view::View;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::{Instant, Now};
 
@@ -32,7 +32,7 @@ const EVICTION_COUNT_MAX: usize = 64;
 /// Who is given up, and who asked for that.
 #[derive(Debug, Default)]
 pub(super) struct Evictions {
-    given_up: BTreeMap<NodeId, Instant>,
+    given_up: FlatMap<NodeId, Instant>,
     asked: Vec<Asked>,
     look_at: Option<Instant>,
 }
@@ -147,7 +147,7 @@ impl Kvs {
         let runs = runs.filter(|(_, _, state)| state.view.voters.contains(id));
         let voters = runs.flat_map(|(_, _, state)| state.view.voters.iter().copied());
         let dead = voters.filter(|voter| *voter != self.own && !self.peers.is_alive(voter));
-        let dead: BTreeSet<NodeId> = dead.collect();
+        let dead: FlatSet<NodeId> = dead.collect();
         dead.into_iter().collect()
     }
 

@@ -13,7 +13,7 @@
 //!   | drops
 //! ```
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -25,6 +25,7 @@ use super::message::Message;
 use super::slots::SlotSet;
 use super::storage::{Pending, entry_removal};
 use crate::event::Lane;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::store::{StoreOp, Write};
 use crate::time::{Instant, Now};
@@ -54,14 +55,14 @@ pub(crate) enum HandOver {
 #[derive(Debug, Default)]
 pub(super) struct HandOvers {
     /// The last offer to each voter.
-    offers: BTreeMap<NodeId, Offer>,
+    offers: FlatMap<NodeId, Offer>,
     /// Slots that were taken, to be emptied one after another.
     dropping: VecDeque<Slot>,
     is_dropping: bool,
     review_at: Option<Instant>,
     /// Slots in which this node may soon have a part, until when: it learns
     /// them from these voters.
-    learning: BTreeMap<NodeId, (SlotSet, Instant)>,
+    learning: FlatMap<NodeId, (SlotSet, Instant)>,
 }
 
 #[derive(Debug)]
@@ -69,7 +70,7 @@ struct Offer {
     id: u64,
     slots: SlotSet,
     /// What was held then: what came since was not taken.
-    sums: BTreeMap<u16, u64>,
+    sums: FlatMap<u16, u64>,
 }
 
 impl HandOvers {
@@ -103,7 +104,7 @@ impl Kvs {
         }
         let learning = &mut self.hand_overs.learning;
         learning.retain(|_, (_, until)| *until > now.mono);
-        let mut by_voter: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        let mut by_voter: FlatMap<NodeId, SlotSet> = FlatMap::new();
         let superfluous: Vec<Slot> = self
             .index
             .held()

@@ -29,7 +29,6 @@
 
 mod round;
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -42,6 +41,7 @@ use super::key::{Key, SLOT_COUNT, Slot};
 use super::slots::{SlotMap, SlotSet};
 use super::storage::{HORIZONS_KEY, Pending};
 use super::version::{CLOCK_AHEAD_MS_MAX, Version};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::store::{StoreOp, Write};
 use crate::time::Instant;
@@ -101,7 +101,7 @@ pub(crate) struct Collected {
 pub(super) struct Horizons {
     slots: SlotMap<Horizon>,
     /// What fellow voters are known to have raised theirs to, since they came.
-    known: BTreeMap<NodeId, SlotMap<u64>>,
+    known: FlatMap<NodeId, SlotMap<u64>>,
     round: Option<Round>,
     /// When the next round is due.
     review_at: Option<Instant>,
@@ -115,7 +115,7 @@ impl Horizons {
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             slots: SlotMap::new(Horizon::default()),
-            known: BTreeMap::new(),
+            known: FlatMap::new(),
             round: None,
             review_at: None,
             next: 0,

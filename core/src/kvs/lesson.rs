@@ -6,10 +6,10 @@
 //! A change that waited for it would keep the leader from all other changes, so that
 //! it is passed over for a while, if there is another.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -49,7 +49,7 @@ impl Lesson {
 /// Members that learned in vain, and until when others are preferred to them. No
 /// more than there are members: whoever is gone is forgotten.
 #[derive(Debug, Default)]
-pub(super) struct PassedOver(BTreeMap<NodeId, Instant>);
+pub(super) struct PassedOver(FlatMap<NodeId, Instant>);
 
 impl PassedOver {
     pub(super) fn add(&mut self, id: NodeId, now: Instant) {

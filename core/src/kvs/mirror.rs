@@ -8,7 +8,6 @@
 //! copies that it never sent, where it learnt of entries otherwise: so the
 //! mirror pulls those.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -19,6 +18,7 @@ use super::entry::Entry;
 use super::key::{Key, Slot};
 use super::message::Message;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::rng::Rng;
 use crate::status::Class;
@@ -43,8 +43,8 @@ pub(crate) enum MirrorMessage {
 /// before.
 #[derive(Debug, Default)]
 pub(super) struct CopyCounts {
-    sent: BTreeMap<NodeId, Sent>,
-    received: BTreeMap<NodeId, u64>,
+    sent: FlatMap<NodeId, Sent>,
+    received: FlatMap<NodeId, u64>,
     tell_at: Option<Instant>,
 }
 
@@ -118,7 +118,7 @@ impl Kvs {
 
     /// Entries came otherwise than by a write: mirrors shall pull them.
     pub(super) fn owe_mirrors(&mut self, slots: impl Iterator<Item = Slot>, now: Now) {
-        let mut owed = BTreeSet::new();
+        let mut owed = FlatSet::new();
         for slot in slots {
             owed.extend(self.mirrors(slot).iter());
         }
@@ -201,7 +201,7 @@ mod tests {
             counts.on_gone(&peer);
             let count = counts.next(peer, &mut rng, Instant::default());
             counts.leveled(&peer, late(count));
-            counts.sent[&peer].level >= count
+            counts.sent.get(&peer).unwrap().level >= count
         };
         assert!(!is_level(|count| count + 1), "greater by chance");
         assert!(!is_level(|count| count - 1));
@@ -227,7 +227,7 @@ mod tests {
                 entry,
             };
             kvs.on_message(from, Message::Mirror(copy), at(10));
-            let missed = kvs.copy_counts.received[&from] != 7;
+            let missed = kvs.copy_counts.received.get(&from) != Some(&7);
             assert_eq!(missed, is_missing);
         }
     }

@@ -285,7 +285,7 @@ mod tests {
             collected: Vec::new(),
         };
         node.on_pull(id(2), differ, at(0));
-        let question = node.pulls.active[&pull].question;
+        let question = node.pulls.active.get(&pull).unwrap().question;
         let parts = [Branch::whole(slot)].into();
         let split = Split::Differ {
             id: pull,

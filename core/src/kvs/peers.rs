@@ -1,9 +1,9 @@
 //! The other members, as the store sees them.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::identity::Facts;
 use crate::kvs::mirrors::Mirrors;
@@ -31,20 +31,20 @@ impl Living {
 /// The members that live, and what they said of their copies.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    alive: BTreeMap<NodeId, Living>,
+    alive: FlatMap<NodeId, Living>,
     /// When each of them came.
-    came: BTreeMap<NodeId, Instant>,
+    came: FlatMap<NodeId, Instant>,
     /// Since when voters that this node leads are missed.
-    absent: BTreeMap<NodeId, Instant>,
-    timeouts: BTreeMap<NodeId, Duration>,
+    absent: FlatMap<NodeId, Instant>,
+    timeouts: FlatMap<NodeId, Duration>,
     waits: Waits,
     /// Fellow voters that hold all that this node held when they last asked,
     /// and that missed no write since.
-    caught_up: BTreeSet<NodeId>,
+    caught_up: FlatSet<NodeId>,
     /// Fellow voters all of whose entries this node has pulled since they came.
-    agreed: BTreeSet<NodeId>,
+    agreed: FlatSet<NodeId>,
     /// Those that compare, and have not been behind since.
-    comparing: BTreeSet<NodeId>,
+    comparing: FlatSet<NodeId>,
 }
 
 /// What changed.
@@ -62,7 +62,7 @@ impl News {
 
 impl Peers {
     /// Whoever started again was gone, and came.
-    pub(super) fn set(&mut self, alive: BTreeMap<NodeId, Living>, now: Instant) -> News {
+    pub(super) fn set(&mut self, alive: FlatMap<NodeId, Living>, now: Instant) -> News {
         let gone = missing(&self.alive, &alive);
         let came = missing(&alive, &self.alive);
         for id in &gone {
@@ -224,7 +224,7 @@ impl Peers {
 
 /// What is in the one and not, or not the same, in the other: both are in order,
 /// and walked through once.
-fn missing(these: &BTreeMap<NodeId, Living>, those: &BTreeMap<NodeId, Living>) -> Vec<NodeId> {
+fn missing(these: &FlatMap<NodeId, Living>, those: &FlatMap<NodeId, Living>) -> Vec<NodeId> {
     let mut those = those.iter().peekable();
     let mut missing = Vec::new();
     for this in these {

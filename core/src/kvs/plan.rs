@@ -11,6 +11,7 @@ use super::Kvs;
 use super::key::Slot;
 use super::slots::SlotSet;
 use super::view::{SlotState, VOTER_COUNT_MAX, View};
+use crate::flat::FlatSet;
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -119,14 +120,11 @@ impl Kvs {
     /// The slots of a run at which the order of members clockwise may change:
     /// its first, and those after a member's own. Between two of them every
     /// slot has the same goal.
-    fn turns(&self, first: u16, last: u16) -> Vec<Slot> {
+    fn turns(&self, first: u16, last: u16) -> FlatSet<Slot> {
         let members = self.peers.alive().chain([self.own]);
         let after = members.map(|id| Slot::of(&id).next());
         let within = after.filter(|slot| (first..=last).contains(&slot.number()));
-        let mut turns: Vec<Slot> = within.chain(Slot::new(first)).collect();
-        turns.sort_unstable();
-        turns.dedup();
-        turns
+        within.chain(Slot::new(first)).collect()
     }
 
     /// Whether this node is the first live voter of a view.
@@ -240,10 +238,10 @@ mod spread;
 
 #[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeMap;
 
     use super::*;
     use crate::config::TOMBSTONE_GRACE;
+    use crate::flat::FlatMap;
     use crate::identity::{Facts, Identity};
     use crate::kvs::key::SLOT_COUNT;
     use crate::kvs::peers::Living;
@@ -265,7 +263,7 @@ mod tests {
             TOMBSTONE_GRACE,
             Rng::from_seed([5; 32]),
         );
-        let alive: BTreeMap<NodeId, Living> =
+        let alive: FlatMap<NodeId, Living> =
             (1..20).map(|seed| (id(seed), Living::of(&facts))).collect();
         let now = Now {
             mono: Instant::from_micros(0),

@@ -7,7 +7,6 @@
 //! promise. A promise is of one view, as a vote is: the next one begins with
 //! none, and versions of a later view outrank all of an earlier one.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -20,6 +19,7 @@ use super::message::{Message, Prepare, Vote, VoteError};
 use super::storage::{Pending, promise_removal, promise_write};
 use super::version::Version;
 use crate::event::Lane;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::store::StoreOp;
 use crate::time::{Instant, Now};
@@ -34,7 +34,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(6);
 /// The promises of a voter.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
-    by_key: BTreeMap<Key, Promise>,
+    by_key: FlatMap<Key, Promise>,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 
 mod weed;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -26,6 +26,7 @@ use super::storage::{Pending, Placed, entry_write};
 use super::version::Version;
 use super::view::SlotState;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::store::{StoreOp, Write};
 use crate::time::{Instant, Now};
@@ -87,7 +88,7 @@ impl Kvs {
     /// from the first live voter, and that voter from the pages. Where no voter
     /// lives, pages pull from one another.
     pub(super) fn mirrored(&self) -> Vec<(NodeId, SlotSet)> {
-        let mut shared: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        let mut shared: FlatMap<NodeId, SlotSet> = FlatMap::new();
         let mut views = self.views.runs().peekable();
         for (first, last, pages) in self.mirrors.runs() {
             while let Some((view_first, view_last, state)) = views.peek() {
@@ -504,7 +505,7 @@ impl Kvs {
         state.fill_from(&self.own, |id| self.evictions.has_given_up(id))
     }
 
-    fn filled_from(&self, view: u64, slots: &SlotSet) -> Option<&BTreeSet<NodeId>> {
+    fn filled_from(&self, view: u64, slots: &SlotSet) -> Option<&FlatSet<NodeId>> {
         let mut all = self.pulls.filled_from.iter();
         all.find(|(own, own_slots, _)| (*own, own_slots) == (view, slots))
             .map(|(_, _, done)| done)
@@ -567,7 +568,7 @@ impl Kvs {
         let states = slots.iter().map(|slot| self.views.get(*slot));
         let states = states.filter(|state| self.views.votes(state));
         let fellows = states.flat_map(|state| state.view.voters.iter().copied());
-        let fellows: BTreeSet<NodeId> = fellows.collect();
+        let fellows: FlatSet<NodeId> = fellows.collect();
         for fellow in fellows.iter().filter(|id| *id != source) {
             self.peers.set_behind(fellow);
             self.pulls.review(now);

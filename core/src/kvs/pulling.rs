@@ -1,6 +1,6 @@
 //! The pulls of a node: what each is for, and how far it has come.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -8,6 +8,7 @@ use super::branch::{Branch, Difference};
 use super::horizon::Horizon;
 use super::key::Key;
 use super::slots::{SlotMap, SlotSet};
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -17,12 +18,12 @@ pub(super) const REVIEW: Duration = Duration::from_millis(700);
 /// All pulls of this node, and from whom it needs none.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
-    pub(super) active: BTreeMap<u64, Pulling>,
+    pub(super) active: FlatMap<u64, Pulling>,
     pub(super) waiting: VecDeque<(NodeId, SlotSet, Purpose)>,
     /// Peers from whom all was pulled since they came, and which slots.
-    pub(super) pulled: BTreeMap<NodeId, SlotSet>,
+    pub(super) pulled: FlatMap<NodeId, SlotSet>,
     /// Sources that an unfilled voter is done with, by view and slots.
-    pub(super) filled_from: Vec<(u64, SlotSet, BTreeSet<NodeId>)>,
+    pub(super) filled_from: Vec<(u64, SlotSet, FlatSet<NodeId>)>,
     pub(super) review_at: Option<Instant>,
 }
 

@@ -14,7 +14,8 @@
 
 mod running;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -29,6 +30,7 @@ use super::request::{Copies, RequestError};
 use super::version::Version;
 use super::view::View;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::Now;
 
@@ -81,7 +83,7 @@ impl Kvs {
             vote: 0,
             view: View::default(),
             phase: Phase::Pausing,
-            refused: BTreeSet::new(),
+            refused: FlatSet::new(),
             sent: false,
             touched: false,
             keeps_last: false,
@@ -91,7 +93,7 @@ impl Kvs {
             deadline: now.mono + DEADLINE,
             waiting,
         };
-        self.registers.active.insert(key.clone(), running);
+        self.registers.active.insert(key.clone(), Box::new(running));
         self.try_register(key, now);
     }
 
@@ -124,7 +126,7 @@ impl Kvs {
         });
         running.phase = Phase::Preparing {
             ballot,
-            told: BTreeMap::new(),
+            told: FlatMap::new(),
             best: None,
         };
         self.ask_register(key, now);
@@ -301,7 +303,7 @@ impl Kvs {
 
     fn write_register(&mut self, key: &Key, entry: Entry, now: Now) {
         if let Some(running) = self.registers.active.get_mut(key) {
-            let wrote = BTreeSet::new();
+            let wrote = FlatSet::new();
             running.phase = Phase::Writing { entry, wrote };
             running.touched = true;
             running.asked = 0;
@@ -452,7 +454,7 @@ impl Kvs {
         self.registers.by_vote.remove(&running.vote);
         let wrote = match &running.phase {
             Phase::Writing { wrote, .. } => wrote.clone(),
-            Phase::Pausing | Phase::Preparing { .. } => BTreeSet::new(),
+            Phase::Pausing | Phase::Preparing { .. } => FlatSet::new(),
         };
         if running.touched && wrote.len() < running.view.majority() {
             self.level(&running.view.voters, &wrote, now);

@@ -3,7 +3,6 @@
 //! It says so to all; whoever leads a slot where it votes has another member
 //! learn, and vote instead. What it holds is handed over then, and it leaves.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -11,6 +10,7 @@ use super::Kvs;
 use super::message::{Message, ViewMessage};
 use super::view::VOTER_COUNT_MAX;
 use crate::event::Lane;
+use crate::flat::FlatSet;
 use crate::id::NodeId;
 use crate::time::{Instant, Now};
 
@@ -23,7 +23,7 @@ pub(super) struct Retirements {
     /// When this node says again that it is.
     own: Option<Instant>,
     /// Others: no more than members that live.
-    others: BTreeSet<NodeId>,
+    others: FlatSet<NodeId>,
 }
 
 impl Retirements {

@@ -1,11 +1,11 @@
 //! Sets of slots, and maps from all slots, as ranges: most of the time many
 //! slots are alike.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flat::FlatMap;
 use crate::kvs::key::{SLOT_COUNT, Slot};
 
 /// A set of slots, as ranges `(first, last)` in order.
@@ -80,7 +80,7 @@ impl SlotSet {
 #[derive(Clone, Debug)]
 pub(crate) struct SlotMap<T> {
     /// By the first slot of a run; there is always one at zero.
-    runs: BTreeMap<u16, T>,
+    runs: FlatMap<u16, T>,
     fallback: T,
 }
 
@@ -141,9 +141,8 @@ impl<T: Clone + PartialEq> SlotMap<T> {
         let runs = self.runs.iter().zip(self.runs.iter().skip(1));
         let like_before = runs.filter(|((_, before), (_, value))| before == value);
         let like_before: Vec<u16> = like_before.map(|(_, (first, _))| *first).collect();
-        for first in like_before {
-            self.runs.remove(&first);
-        }
+        self.runs
+            .retain(|first, _| like_before.binary_search(first).is_err());
     }
 }
 

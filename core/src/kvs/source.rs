@@ -1,7 +1,6 @@
 //! The source's side of a pull: it answers, and remembers nothing between
 //! two questions.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::Kvs;
@@ -12,6 +11,7 @@ use super::message::{Message, Pull, Split};
 use super::slots::SlotSet;
 use super::storage::Pending;
 use crate::event::Lane;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::store::StoreError;
 use crate::time::{Instant, Now};
@@ -30,7 +30,7 @@ const FETCH_COUNT_MAX: usize = 64;
 /// Fetches that wait for storage.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    active: BTreeMap<u64, Fetch>,
+    active: FlatMap<u64, Fetch>,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Kvs {
         if !slots.is_valid() {
             return self.counters.add("kvs_malformed");
         }
-        let theirs: BTreeMap<u16, u64> = sums.into_iter().collect();
+        let theirs: FlatMap<u16, u64> = sums.into_iter().collect();
         let own = self.index.sums(slots);
         let differs = |(slot, sum): &(&u16, &u64)| theirs.get(*slot) != Some(*sum);
         let differing: Vec<u16> = own.iter().filter(differs).map(|(slot, _)| *slot).collect();

@@ -1,5 +1,6 @@
 //! Orders to storage, and what happens when they are carried out.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::coordinator::CoordinationId;
@@ -100,7 +101,7 @@ impl Kvs {
         if result.is_err() {
             self.counters.add("store_errors");
         }
-        match pending {
+        match *pending {
             Pending::Keep { placed, then } => {
                 let key = placed.key.clone();
                 match result {
@@ -248,7 +249,7 @@ impl Kvs {
             }
         };
         for pending in self.pending.values_mut() {
-            match pending {
+            match &mut **pending {
                 Pending::Keep { placed, .. } => correct(placed),
                 Pending::Pulled { placed, .. } => placed.iter_mut().for_each(correct),
                 Pending::Await {
@@ -268,7 +269,7 @@ impl Kvs {
             _ => false,
         };
         if let Some(before) = before
-            && !self.pending.values().any(on_its_way)
+            && !self.pending.values().any(|pending| on_its_way(pending))
         {
             self.note_change(&key, before.version, now);
         }
@@ -291,7 +292,7 @@ impl Kvs {
 
     pub(super) fn store(&mut self, op: StoreOp, pending: Pending) {
         let token = self.new_id();
-        self.pending.insert(token, pending);
+        self.pending.insert(token, Box::new(pending));
         self.actions.push_back(KvsAction::Store { token, op });
     }
 

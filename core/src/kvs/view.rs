@@ -6,11 +6,11 @@
 //! accepts it serves view n no more, so that what was acknowledged in view n
 //! is complete before view n + 1 begins. Only genesis makes a first view.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::kvs::key::{SLOT_COUNT, Slot};
 use crate::kvs::message::Proposal;
@@ -35,7 +35,7 @@ impl View {
     }
 
     fn is_valid(&self) -> bool {
-        let distinct: BTreeSet<&NodeId> = self.voters.iter().collect();
+        let distinct: FlatSet<&NodeId> = self.voters.iter().collect();
         self.number > 0
             && (1..=VOTER_COUNT_MAX).contains(&self.voters.len())
             && self.previous.len() <= VOTER_COUNT_MAX
@@ -125,7 +125,7 @@ pub(crate) struct Views {
     own: NodeId,
     slots: SlotMap<SlotState>,
     /// Voters that showed, since the start of this node, no newer view.
-    confirming: BTreeSet<NodeId>,
+    confirming: FlatSet<NodeId>,
 }
 
 impl Views {
@@ -133,7 +133,7 @@ impl Views {
         Self {
             own,
             slots: SlotMap::new(SlotState::default()),
-            confirming: BTreeSet::new(),
+            confirming: FlatSet::new(),
         }
     }
 
@@ -195,7 +195,7 @@ impl Views {
     }
 
     /// The others with whom this node votes on anything.
-    pub(crate) fn co_voters(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn co_voters(&self) -> FlatSet<NodeId> {
         let own = self.slots.runs().filter(|(_, _, state)| self.votes(state));
         let voters = own.flat_map(|(_, _, state)| state.view.voters.iter().copied());
         voters.filter(|voter| *voter != self.own).collect()
@@ -208,8 +208,8 @@ impl Views {
     }
 
     /// The same, by the numbers of their views.
-    pub(crate) fn views_shared_with(&self, peer: &NodeId) -> BTreeMap<u64, SlotSet> {
-        let mut shared: BTreeMap<u64, SlotSet> = BTreeMap::new();
+    pub(crate) fn views_shared_with(&self, peer: &NodeId) -> FlatMap<u64, SlotSet> {
+        let mut shared: FlatMap<u64, SlotSet> = FlatMap::new();
         for (first, last, state) in self.slots.runs() {
             if self.votes(state) && state.view.voters.contains(peer) {
                 let slots = shared.entry(state.view.number).or_default();

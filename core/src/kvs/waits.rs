@@ -4,10 +4,10 @@
 //! and whoever coordinates asks others in its turn. Of a member that was never
 //! asked the others say how long it may take.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::rtt::Rtt;
 use crate::time::Instant;
@@ -50,8 +50,8 @@ impl Question {
 /// How long answers took.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    times: BTreeMap<(Question, NodeId), Times>,
-    of_all: BTreeMap<Question, Rtt>,
+    times: FlatMap<(Question, NodeId), Times>,
+    of_all: FlatMap<Question, Rtt>,
 }
 
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@
 //! ends may begin at once: each keeps both sessions and sends on the one that
 //! opened last.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -25,6 +25,7 @@ use super::arrival::{Arrival, Refused};
 use super::pace::Pace;
 use super::seal::{Acceptance, Ends, Initiation, Seal};
 use crate::event::{Lane, LinkId};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::identity::Record;
 use crate::time::{Instant, Now};
@@ -116,10 +117,10 @@ struct Opening {
 /// All sealed sessions of a node.
 #[derive(Default)]
 pub(super) struct Circuits {
-    sessions: BTreeMap<u32, Session>,
+    sessions: FlatMap<u32, Session>,
     /// The session to send on, by peer.
-    current: BTreeMap<NodeId, u32>,
-    seen: BTreeMap<[u8; 32], u32>,
+    current: FlatMap<NodeId, u32>,
+    seen: FlatMap<[u8; 32], u32>,
     seen_order: VecDeque<(u64, [u8; 32])>,
     pace: Pace,
     pub(super) forwards: Vec<Forward>,

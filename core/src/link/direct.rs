@@ -5,7 +5,7 @@
 //! DTLS client; between two of one class the lower id offers. With one
 //! offerer for each pair there is no glare.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,6 +14,7 @@ use super::Me;
 use super::offers::Offers;
 use super::signal::{LIFETIME_MS, Signal, SignalError, SignedSignal, is_usable};
 use crate::event::{Description, DescriptionKind, Dial, LinkId, Output, Role};
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::identity::Record;
 use crate::status::Class;
@@ -43,8 +44,8 @@ pub(super) struct Directs {
     /// The most connections this node holds at once; zero where the driver
     /// has none.
     budget: usize,
-    peers: BTreeMap<NodeId, Pair>,
-    links: BTreeMap<LinkId, NodeId>,
+    peers: FlatMap<NodeId, Pair>,
+    links: FlatMap<LinkId, NodeId>,
     /// The first is wanted most.
     wanted: Vec<NodeId>,
     /// Whether a relay is there: without one, a link that is let go may be the
@@ -98,8 +99,8 @@ impl Directs {
     pub(super) fn new(budget: usize) -> Self {
         Self {
             budget,
-            peers: BTreeMap::new(),
-            links: BTreeMap::new(),
+            peers: FlatMap::new(),
+            links: FlatMap::new(),
             wanted: Vec::new(),
             may_release: false,
             offers: Offers::default(),

@@ -1,12 +1,12 @@
 //! What two peers send one another on a path: messages, whole or in
 //! fragments, and probes.
 
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flat::FlatMap;
 use crate::wire::{self, DecodeError, FRAME_LEN_MAX, MESSAGE_LEN_MAX};
 
 /// The longest body of one frame: what is left when a frame is sealed and
@@ -78,7 +78,7 @@ pub(super) fn split(message: &[u8], number: u32) -> Vec<Vec<u8>> {
 /// Puts one peer's fragments together again.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    partial: BTreeMap<u32, Partial>,
+    partial: FlatMap<u32, Partial>,
 }
 
 #[derive(Debug)]

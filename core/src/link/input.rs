@@ -187,8 +187,10 @@ impl Links {
             } else {
                 self.make_room();
             }
-            self.peers
-                .insert(id, Peer::new(&self.me.identity.id(), record.clone(), now));
+            self.peers.insert(
+                id,
+                Peer::new(&self.me.identity.id(), record.clone(), now).into(),
+            );
         }
     }
 

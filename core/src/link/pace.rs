@@ -1,9 +1,9 @@
 //! How often one peer may open a session: each first message costs this node
 //! several Diffie-Hellman agreements before it can tell whether it is genuine.
 
-use alloc::collections::BTreeMap;
 use core::time::Duration;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -16,7 +16,7 @@ const DEBTOR_COUNT_MAX: usize = 4096;
 
 /// Until when each peer has spent its time.
 #[derive(Debug, Default)]
-pub(super) struct Pace(BTreeMap<NodeId, Instant>);
+pub(super) struct Pace(FlatMap<NodeId, Instant>);
 
 impl Pace {
     /// Lets a peer pay for a first message; `false` when it sends too many.

@@ -1,10 +1,10 @@
 //! What a node knows of one other peer, and whether it still answers.
 
-use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::frame::Assembly;
 use crate::event::LinkId;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::identity::Record;
 use crate::rtt::Rtt;
@@ -38,7 +38,7 @@ pub(super) struct Peer {
     pub(super) direct_heard_at: Instant,
     gone: Gone,
     /// The same at single relays, by the links to them.
-    absent: BTreeMap<LinkId, Gone>,
+    absent: FlatMap<LinkId, Gone>,
     pub(super) assembly: Assembly,
     pub(super) message_count: u32,
     ping: Option<Ping>,
@@ -91,7 +91,7 @@ impl Peer {
             heard_at: now,
             direct_heard_at: now,
             gone: Gone::default(),
-            absent: BTreeMap::new(),
+            absent: FlatMap::new(),
             assembly: Assembly::default(),
             message_count: 0,
             ping: None,

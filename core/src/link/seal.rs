@@ -10,7 +10,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::params::{
+    BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifier, HandshakeModifierList,
+    HandshakePattern, HashChoice, NoiseParams,
+};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState, StatelessTransportState};
@@ -232,12 +235,30 @@ fn read(
 }
 
 fn builder<'a>(rng: &mut Rng) -> Result<Builder<'a>, SealError> {
-    let params: NoiseParams = PATTERN.parse()?;
     let resolver = Resolver { rng: rng.fork() };
-    Ok(Builder::with_resolver(params, Box::new(resolver)))
+    Ok(Builder::with_resolver(params(), Box::new(resolver)))
 }
 
-/// snow's own primitives, but randomness from core's seed.
+/// What [`PATTERN`] says: a page has no room for what would parse it.
+fn params() -> NoiseParams {
+    let handshake = HandshakeChoice {
+        pattern: HandshakePattern::IK,
+        modifiers: HandshakeModifierList {
+            list: [HandshakeModifier::Psk(0)].into(),
+        },
+    };
+    NoiseParams::new(
+        PATTERN.into(),
+        BaseChoice::Noise,
+        handshake,
+        DHChoice::Curve25519,
+        CipherChoice::ChaChaPoly,
+        HashChoice::SHA256,
+    )
+}
+
+/// snow's own primitives, of which it takes in no others than [`params`] names,
+/// but randomness from core's seed.
 struct Resolver {
     rng: Rng,
 }
@@ -248,15 +269,18 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
+        (*choice == DHChoice::Curve25519)
+            .then(|| DefaultResolver.resolve_dh(&DHChoice::Curve25519))?
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
+        (*choice == HashChoice::SHA256)
+            .then(|| DefaultResolver.resolve_hash(&HashChoice::SHA256))?
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
+        (*choice == CipherChoice::ChaChaPoly)
+            .then(|| DefaultResolver.resolve_cipher(&CipherChoice::ChaChaPoly))?
     }
 }
 
@@ -265,6 +289,11 @@ mod tests {
     use super::*;
     use crate::identity::Facts;
     use crate::status::Class;
+
+    #[test]
+    fn the_parameters_are_what_the_pattern_says() {
+        assert_eq!(params(), PATTERN.parse().unwrap());
+    }
 
     fn node(seed: u8) -> (Identity, Record, Network) {
         let identity = Identity::from_seed(&[seed; 32]);

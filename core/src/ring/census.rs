@@ -1,9 +1,10 @@
 //! Who is how many in the table of members, kept up with every change, so that
 //! nobody has to count.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 
 use super::members::Member;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::status::{Class, MemberState};
 use crate::time::Instant;
@@ -13,11 +14,11 @@ use crate::time::Instant;
 pub(super) struct Census {
     /// Who lives or is suspected.
     pub(super) living: usize,
-    pub(super) suspects: BTreeSet<NodeId>,
+    pub(super) suspects: FlatSet<NodeId>,
     /// The gone, the first to go first; some may be back since.
     pub(super) gone: VecDeque<(Instant, NodeId)>,
     /// Pages that live, by octave of distance.
-    pages: BTreeMap<u32, usize>,
+    pages: FlatMap<u32, usize>,
 }
 
 impl Census {

@@ -8,13 +8,13 @@
 //! A <-- Members ----------------------------------- B
 //! ```
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Ring;
 use super::members::{RANGE_COUNT, range_of};
 use super::message::{Mark, Message, Neighbours, Table, Update};
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::{NodeId, RingId};
 use crate::time::Instant;
 
@@ -105,7 +105,7 @@ impl Ring {
                 self.on_listing(peer, ring, (ranges, &marks), now);
             }
             Table::Want { heads } => {
-                let heads: BTreeSet<u64> = heads.into_iter().collect();
+                let heads: FlatSet<u64> = heads.into_iter().collect();
                 let known = self.members.ranks().map(|(id, ..)| *id);
                 let wanted = known
                     .chain([self.own_id])
@@ -123,10 +123,12 @@ impl Ring {
         (ranges, marks): (u32, &[Mark]),
         now: Instant,
     ) {
-        let mut theirs: BTreeMap<u64, Mark> = marks.iter().map(|mark| (mark.head, *mark)).collect();
+        let theirs: FlatMap<u64, Mark> = marks.iter().map(|mark| (mark.head, *mark)).collect();
         let (mut news, mut heads) = (Vec::new(), Vec::new());
+        let mut known: FlatSet<u64> = FlatSet::new();
         for (id, own) in self.marks(ranges, now) {
-            match theirs.remove(&own.head) {
+            known.insert(own.head);
+            match theirs.get(&own.head) {
                 Some(mark) if mark.rank == own.rank => {}
                 Some(mark) => {
                     heads.push(mark.head);
@@ -136,7 +138,8 @@ impl Ring {
                 None => {}
             }
         }
-        let unknown = theirs.values().filter(|mark| mark.matters);
+        let unknown = theirs.values();
+        let unknown = unknown.filter(|mark| mark.matters && !known.contains(&mark.head));
         heads.extend(unknown.map(|mark| mark.head));
         let news: Vec<Update> = news.iter().filter_map(|id| self.update(id)).collect();
         self.send_updates(peer, &news);

@@ -1,11 +1,11 @@
 //! News of members, passed on once by each who learns it.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Ring;
 use super::message::{Message, Update};
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -22,7 +22,7 @@ pub(super) const UPDATE_COUNT_MAX: usize = 64;
 /// never more than the table holds.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    updates: BTreeMap<NodeId, (Update, Option<NodeId>)>,
+    updates: FlatMap<NodeId, (Update, Option<NodeId>)>,
     /// When the next may go out.
     free_at: Option<Instant>,
 }
@@ -61,10 +61,8 @@ impl Ring {
     pub(super) fn flush_news(&mut self) {
         let news = core::mem::take(&mut self.news.updates);
         let near = self.successors.as_slice().iter().take(SUCCESSOR_COUNT);
-        let mut targets: Vec<NodeId> = near.chain(&self.predecessor).copied().collect();
+        let mut targets: FlatSet<NodeId> = near.chain(&self.predecessor).copied().collect();
         targets.extend(self.random_finger());
-        targets.sort_unstable();
-        targets.dedup();
         for to in targets {
             // Neither to whom it is about, nor back to who said it.
             let others = news.values();

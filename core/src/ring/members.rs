@@ -4,12 +4,13 @@
 //! member that hears of its own death denies it with a higher incarnation. A
 //! greater (epoch, incarnation, state) wins, so that all tables converge.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::census::{Census, octave_of, within};
 use super::message::Update;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::identity::{Network, Record};
 use crate::status::{Class, MemberState, MemberStatus};
@@ -53,7 +54,8 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     own: NodeId,
-    members: BTreeMap<NodeId, Member>,
+    /// In boxes: where a thousand are known, one that comes moves half of them.
+    members: FlatMap<NodeId, Box<Member>>,
     census: Census,
     /// Whether signatures go unchecked: thousands of tables in one test.
     #[cfg(test)]
@@ -78,7 +80,7 @@ impl Members {
     pub(super) fn new(own: NodeId) -> Self {
         Self {
             own,
-            members: BTreeMap::new(),
+            members: FlatMap::new(),
             census: Census::default(),
             #[cfg(test)]
             trusting: false,
@@ -87,7 +89,7 @@ impl Members {
 
     /// Takes in an update of another member.
     pub(super) fn merge(&mut self, update: &Update, network: &Network, now: Instant) -> Merge {
-        let known = self.members.get(&update.id);
+        let known = self.get(&update.id);
         let rank = (update.epoch, update.incarnation, update.state);
         if known.is_some_and(|known| (known.epoch, known.incarnation, known.state) >= rank) {
             return Merge::Old;
@@ -146,13 +148,13 @@ impl Members {
     fn put(&mut self, id: NodeId, member: Member) {
         self.take(&id);
         self.census.add(&self.own, &id, &member);
-        self.members.insert(id, member);
+        self.members.insert(id, Box::new(member));
     }
 
     fn take(&mut self, id: &NodeId) -> Option<Member> {
         let member = self.members.remove(id)?;
         self.census.remove(&self.own, id, &member);
-        Some(member)
+        Some(*member)
     }
 
     fn is_signed(&self, record: &Record, network: &Network) -> bool {
@@ -198,7 +200,7 @@ impl Members {
                 return;
             }
             self.census.gone.pop_front();
-            let member = self.members.get(&id);
+            let member = self.get(&id);
             if member.is_some_and(|member| !member.lives() && member.since == since) {
                 self.take(&id);
             }
@@ -208,7 +210,7 @@ impl Members {
     /// Marks a member as suspected since that epoch; returns the news, if it is
     /// some.
     pub(super) fn suspect(&mut self, id: &NodeId, epoch: u64, now: Instant) -> Option<Update> {
-        let known = self.members.get(id)?;
+        let known = self.get(id)?;
         if !known.is_alive() || known.epoch > epoch {
             return None;
         }
@@ -249,22 +251,22 @@ impl Members {
 
     fn suspects(&self) -> Vec<(NodeId, Member)> {
         let suspects = self.census.suspects.iter();
-        let suspects = suspects.filter_map(|id| Some((*id, self.members.get(id)?.clone())));
+        let suspects = suspects.filter_map(|id| Some((*id, self.get(id)?.clone())));
         suspects.collect()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.census.suspects.iter();
-        let times = suspects.filter_map(|id| Some(self.members.get(id)?.since + SUSPECT));
+        let times = suspects.filter_map(|id| Some(self.get(id)?.since + SUSPECT));
         times.min()
     }
 
     pub(crate) fn get(&self, id: &NodeId) -> Option<&Member> {
-        self.members.get(id)
+        self.members.get(id).map(|member| &**member)
     }
 
     pub(crate) fn is_alive(&self, id: &NodeId) -> bool {
-        self.members.get(id).is_some_and(Member::is_alive)
+        self.get(id).is_some_and(Member::is_alive)
     }
 
     /// The members that live, clockwise from position zero.
@@ -323,14 +325,14 @@ impl Members {
 
     /// The same of one.
     pub(super) fn update(&self, id: &NodeId) -> Option<Update> {
-        self.members.get(id).map(|member| member.update(*id))
+        self.get(id).map(|member| member.update(*id))
     }
 
     /// All entries in short, in order.
     pub(super) fn ranks(&self) -> impl Iterator<Item = (&NodeId, u64, &Member)> {
         self.members.iter().map(|(id, member)| {
             let rank = mix(id, member.epoch, member.incarnation, member.state);
-            (id, rank, member)
+            (id, rank, &**member)
         })
     }
 

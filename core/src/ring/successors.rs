@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 
 /// The next members clockwise of this node, nearest first; never this node
@@ -43,15 +44,13 @@ impl SuccessorList {
         let own = self.own;
         let way = own.distance_to(&head);
         let named = tail.iter().chain(&self.list);
-        let mut list: Vec<NodeId> = named
+        let list: FlatMap<[u8; 32], NodeId> = named
             .filter(|id| **id != own && lives(id) && own.distance_to(id) > way)
             .chain([&head])
             .filter(|id| lives(id))
-            .copied()
+            .map(|id| (own.distance_to(id), *id))
             .collect();
-        list.sort_by_key(|id| own.distance_to(id));
-        list.dedup();
-        list.truncate(len);
+        let list: Vec<NodeId> = list.into_values().take(len).collect();
         let changed = list != self.list;
         self.list = list;
         changed

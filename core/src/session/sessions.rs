@@ -1,11 +1,13 @@
 //! The sessions of a node, one for each peer, and the ways that they take.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::message::{Body, Message};
 use super::{Numbers, PathId, PathKind, Session, SessionError, SessionOutput};
 use crate::counter::Counters;
+use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::time::Instant;
 use crate::wire::{decode_head, encode_head};
@@ -48,8 +50,8 @@ pub(crate) struct Way {
 pub(crate) struct Sessions {
     base: u64,
     next_number: u64,
-    sessions: BTreeMap<NodeId, Kept>,
-    last: BTreeMap<NodeId, u64>,
+    sessions: FlatMap<NodeId, Box<Kept>>,
+    last: FlatMap<NodeId, u64>,
     last_order: VecDeque<NodeId>,
     /// What those without a session are told.
     resets: VecDeque<(NodeId, PathKind, Vec<u8>)>,
@@ -74,8 +76,8 @@ impl Sessions {
         Self {
             base: epoch << NUMBER_BITS,
             next_number: epoch << NUMBER_BITS,
-            sessions: BTreeMap::new(),
-            last: BTreeMap::new(),
+            sessions: FlatMap::new(),
+            last: FlatMap::new(),
             last_order: VecDeque::new(),
             resets: VecDeque::new(),
             events: VecDeque::new(),
@@ -243,10 +245,10 @@ impl Sessions {
         if let Some(reset) = self.resets.pop_front() {
             return Some(reset);
         }
-        let due = |(peer, kept): (&NodeId, &Kept)| kept.is_due.then_some(*peer);
-        let mut peers: Vec<NodeId> = self.sessions.range(after..).filter_map(due).collect();
-        peers.retain(|peer| peer != after);
-        peers.extend(self.sessions.range(..=after).filter_map(due));
+        let due = self.sessions.iter().filter(|(_, kept)| kept.is_due);
+        let mut peers: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
+        let next = peers.partition_point(|peer| peer <= after);
+        peers.rotate_left(next);
         for peer in peers {
             let kept = self.sessions.get_mut(&peer)?;
             // The end is told, also where nothing can be sent any more.
@@ -349,7 +351,7 @@ impl Sessions {
             is_stuck: false,
             is_due: true,
         };
-        self.sessions.insert(peer, kept);
+        self.sessions.insert(peer, Box::new(kept));
         Ok(())
     }
 

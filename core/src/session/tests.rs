@@ -249,7 +249,7 @@ fn paths_that_go_mute_are_left() {
     }
 }
 
-/// One path after the other goes mute: that nothing came for ten seconds counts.
+/// One path after the other goes mute: that nothing came for eight seconds counts.
 #[test]
 fn mute_paths_are_no_paths() {
     let begun = Instant::from_micros(0);

@@ -227,7 +227,7 @@ impl Node {
                 ..StoreStatus::default()
             },
             rate: Default::default(),
-            counters: BTreeMap::from([("frames_bad", 3)]),
+            counters: [("frames_bad", 3)].into_iter().collect(),
         }
     }
 }

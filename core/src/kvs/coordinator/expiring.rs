@@ -5,6 +5,8 @@
 //! there are enough: of a clock that is wrong nothing is left behind. So it is with
 //! a write, until others have shown by taking one that they believe this clock.
 
+use alloc::boxed::Box;
+
 use super::{Asked, CoordinationId, Kvs, Outcome, RequestError, State};
 use super::{Coordination, Entry, Mode, Op, Then};
 use crate::id::NodeId;
@@ -61,7 +63,7 @@ impl Kvs {
         one.asked = Asked::default();
         one.rounds = 0;
         let id = CoordinationId(self.new_id());
-        self.coordinations.active.insert(id, one);
+        self.coordinations.active.insert(id, Box::new(one));
         self.ask_voters(id, now);
         self.keep_last(id, now);
     }
@@ -98,7 +100,7 @@ impl Kvs {
             return self.restart(id, now);
         }
         if let Some(one) = self.coordinations.active.remove(&id) {
-            self.read_by_register(one, now);
+            self.read_by_register(*one, now);
         }
     }
 

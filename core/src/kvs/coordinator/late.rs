@@ -1,10 +1,10 @@
 //! Voters that do not answer in time.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::{Coordination, CoordinationId, Kvs, Mode, Outcome, RequestError, State};
 use crate::event::Lane;
+use crate::flat::FlatSet;
 use crate::id::NodeId;
 use crate::kvs::message::{Message, Pull};
 use crate::time::Now;
@@ -88,7 +88,7 @@ impl Kvs {
 
     /// Some voters took a write, others perhaps not: those are behind, this node
     /// perhaps, too.
-    pub(in crate::kvs) fn level(&mut self, voters: &[NodeId], wrote: &BTreeSet<NodeId>, now: Now) {
+    pub(in crate::kvs) fn level(&mut self, voters: &[NodeId], wrote: &FlatSet<NodeId>, now: Now) {
         #[cfg(planted_bugs)]
         if crate::planted::is("hint_dropped") {
             return;

@@ -85,7 +85,7 @@ impl Kvs {
         #[cfg(planted_bugs)]
         let alone = alone || crate::planted::is("expires_by_local_clock");
         if let Some(dead) = expired.filter(|_| !alone) {
-            return self.expire(one, dead, now);
+            return self.expire(*one, dead, now);
         }
         // By this node's clock alone: mode `one` promises no more.
         let outcome = match newest.filter(|entry| !entry.is_past(&self.clock, now)) {

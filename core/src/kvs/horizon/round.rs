@@ -1,6 +1,5 @@
 //! The rounds in which horizons are raised.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -12,6 +11,7 @@ use super::super::version::CLOCK_AHEAD_MS_MAX;
 use super::super::{Kvs, Slot};
 use super::{HorizonMessage, Horizons, SlotSet};
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::store::Write;
 use crate::time::{Instant, Now};
@@ -42,8 +42,8 @@ pub(super) struct Round {
     others: Vec<NodeId>,
     at: u64,
     /// The sums up to that time.
-    slots: BTreeMap<u16, u64>,
-    agreed: BTreeMap<NodeId, BTreeSet<u16>>,
+    slots: FlatMap<u16, u64>,
+    agreed: FlatMap<NodeId, FlatSet<u16>>,
     asked: u32,
     ask_at: Instant,
 }
@@ -155,7 +155,7 @@ impl Kvs {
             others,
             at,
             slots: slots.into_iter().collect(),
-            agreed: BTreeMap::new(),
+            agreed: FlatMap::new(),
             asked: 0,
             ask_at: now.mono,
         });
@@ -250,7 +250,7 @@ impl Kvs {
     /// The slots in which this node votes in a view, as `from` does, and holds the
     /// same up to a time.
     fn alike(&self, from: NodeId, (view, at): (u64, u64), slots: &[(u16, u64)]) -> Sums {
-        let asked: BTreeMap<u16, u64> = slots.iter().copied().collect();
+        let asked: FlatMap<u16, u64> = slots.iter().copied().collect();
         let own = asked.keys().filter_map(|slot| Slot::new(*slot));
         let own = own.filter(|slot| {
             self.votes_in(*slot, view) && self.views.get(*slot).view.voters.contains(&from)
@@ -365,7 +365,7 @@ impl Kvs {
 
     fn on_raised(&mut self, from: NodeId, at: u64, slots: &[u16]) {
         self.horizons.note_known(from, &numbered(slots), at);
-        let mut by_view: BTreeMap<Voting, Vec<u16>> = BTreeMap::new();
+        let mut by_view: FlatMap<Voting, Vec<u16>> = FlatMap::new();
         for slot in numbered(slots).iter() {
             let view = &self.views.get(slot).view;
             let others: Vec<NodeId> = self.others_of(slot).collect();
@@ -405,7 +405,7 @@ impl Kvs {
     /// Tells voters again that all agreed, where it is not known that they heard it.
     /// Returns whether there are any.
     fn settle_horizons(&mut self) -> bool {
-        let mut asked: BTreeMap<(NodeId, u64, u64), Vec<Slot>> = BTreeMap::new();
+        let mut asked: FlatMap<(NodeId, u64, u64), Vec<Slot>> = FlatMap::new();
         for (first, last, own) in self.horizons.slots.runs() {
             if own.at == 0 {
                 continue;
@@ -440,8 +440,8 @@ impl Kvs {
         &self,
         slots: impl Iterator<Item = (Slot, u64)>,
     ) -> Vec<(u16, u64)> {
-        let mut times: BTreeMap<Slot, u64> = slots.collect();
-        for placed in self.pending.values().flat_map(Pending::placed) {
+        let mut times: FlatMap<Slot, u64> = slots.collect();
+        for placed in self.pending.values().flat_map(|pending| pending.placed()) {
             let slot = placed.key.slot();
             let is_old = |at: &u64| placed.version.unix_ms() <= *at;
             if times.get(&slot).is_some_and(is_old) {
@@ -456,7 +456,7 @@ impl Kvs {
 
 /// The set of these slots, in whatever order they came.
 fn numbered(slots: &[u16]) -> SlotSet {
-    let slots: BTreeSet<u16> = slots.iter().copied().collect();
+    let slots: FlatSet<u16> = slots.iter().copied().collect();
     SlotSet::from_slots(slots.into_iter().filter_map(Slot::new))
 }
 

@@ -1,11 +1,11 @@
 //! What one copy holds of a page, and what several hold together.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use super::{List, PAGE_BYTES_MAX, PAGE_KEY_COUNT_MAX, Page};
+use crate::flat::FlatMap;
 use crate::kvs::entry::Meta;
 use crate::kvs::key::Key;
 use crate::kvs::version::Version;
@@ -61,7 +61,7 @@ impl Held {
     pub(crate) fn merge(self, other: Self) -> Self {
         let ends = [self.end(), other.end()];
         let end = ends.into_iter().flatten().min().cloned();
-        let mut merged: BTreeMap<Key, Seen> = self.entries.into_iter().collect();
+        let mut merged: FlatMap<Key, Seen> = self.entries.into_iter().collect();
         for (key, seen) in other.entries {
             let newest = merged.entry(key).or_insert(seen);
             *newest = seen.max(*newest);

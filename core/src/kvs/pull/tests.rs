@@ -87,7 +87,7 @@ fn an_answer_that_comes_twice_is_no_answer_to_the_next_question() {
     kvs.on_pull(id(2), listing.clone(), NOW);
     assert_eq!(lists(&mut kvs), [(pull, question + 1, 44)]);
     kvs.on_pull(id(2), listing, NOW);
-    let step = &kvs.pulls.active[&pull].step;
+    let step = &kvs.pulls.active.get(&pull).unwrap().step;
     assert!(matches!(step, Step::Listing { .. }), "{step:?}");
 }
 

@@ -4,7 +4,6 @@
 //! raises its own to that drops whatever else it holds so old, and asks in the end
 //! whether both now hold the same up to there.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use super::super::storage::{Pending, Placed, entry_removal};
 use super::super::version::Version;
 use super::Kvs;
 use crate::event::Lane;
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::store::{StoreOp, Write};
 use crate::time::Now;
@@ -115,12 +115,12 @@ impl Kvs {
         (branches, after): (&[Branch], Option<&Key>),
         entries: &[(Key, Version)],
         done: usize,
-    ) -> BTreeSet<Key> {
+    ) -> FlatSet<Key> {
         let mut rising = branches.iter().filter_map(Branch::slot);
         if !rising.any(|slot| self.rises_to(pulling, slot).is_some()) {
-            return BTreeSet::new();
+            return FlatSet::new();
         }
-        let listed: BTreeMap<&Key, Version> = entries
+        let listed: FlatMap<&Key, Version> = entries
             .iter()
             .map(|(key, version)| (key, *version))
             .collect();
@@ -149,7 +149,7 @@ impl Kvs {
     }
 
     /// Drops what is dead.
-    pub(super) fn weed(&mut self, pull: u64, keys: BTreeSet<Key>) {
+    pub(super) fn weed(&mut self, pull: u64, keys: FlatSet<Key>) {
         self.counters.add_many("entries_weeded", keys.len() as u64);
         let writes: Vec<Write> = keys.iter().map(entry_removal).collect();
         let placed = keys.into_iter().map(|key| Placed {
@@ -173,7 +173,7 @@ impl Kvs {
             .filter_map(|slot| Some((slot, self.rises_to(pulling, slot)?.at)))
             .collect();
         let (zero, rising): (Vec<_>, Vec<_>) = rising.into_iter().partition(|(_, at)| *at == 0);
-        let times: BTreeMap<u16, u64> = rising
+        let times: FlatMap<u16, u64> = rising
             .iter()
             .map(|(slot, at)| (slot.number(), *at))
             .collect();
@@ -221,7 +221,7 @@ impl Kvs {
             let slot = Slot::new(*slot)?;
             (self.horizons.get(slot).at >= *at).then_some((slot, *at))
         });
-        let own: BTreeMap<u16, u64> = self.sums_to(raised).into_iter().collect();
+        let own: FlatMap<u16, u64> = self.sums_to(raised).into_iter().collect();
         let same = slots.iter();
         let same = same.filter(|(slot, _, sum)| own.get(slot) == Some(sum));
         let same = Weed::Same {
@@ -242,11 +242,11 @@ impl Kvs {
         let Step::Levelling { slots: asked } = &pulling.step else {
             return;
         };
-        let named: BTreeSet<u16> = slots.into_iter().collect();
+        let named: FlatSet<u16> = slots.into_iter().collect();
         let times = asked.iter();
         let times = times.filter_map(|(slot, at, _)| Some((Slot::new(*slot)?, *at)));
-        let now_held: BTreeMap<u16, u64> = self.sums_to(times).into_iter().collect();
-        let mut level: BTreeMap<Horizon, Vec<Slot>> = BTreeMap::new();
+        let now_held: FlatMap<u16, u64> = self.sums_to(times).into_iter().collect();
+        let mut level: FlatMap<Horizon, Vec<Slot>> = FlatMap::new();
         for (number, _, sum) in asked {
             let Some(slot) = Slot::new(*number).filter(|_| named.contains(number)) else {
                 continue;

@@ -1,16 +1,18 @@
 //! The requests that have their turn at a key, and how far each has come.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 
 use super::{Entry, Key, Op, Origin, Version, View};
+use crate::flat::{FlatMap, FlatSet};
 use crate::id::NodeId;
 use crate::time::Instant;
 
 /// The keys with a linearizable request under way.
 #[derive(Debug, Default)]
 pub(in crate::kvs) struct Registers {
-    pub(super) active: BTreeMap<Key, Running>,
-    pub(super) by_vote: BTreeMap<u64, Key>,
+    pub(super) active: FlatMap<Key, Box<Running>>,
+    pub(super) by_vote: FlatMap<u64, Key>,
 }
 
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(super) struct Running {
     pub(super) view: View,
     pub(super) phase: Phase,
     /// Voters that refused what this phase asks.
-    pub(super) refused: BTreeSet<NodeId>,
+    pub(super) refused: FlatSet<NodeId>,
     /// Whether the value of a write was sent to voters, ever.
     pub(super) sent: bool,
     /// Whether anything was: a value that was there, under a ballot of its own.
@@ -49,12 +51,12 @@ pub(super) enum Phase {
     Pausing,
     Preparing {
         ballot: Option<Version>,
-        told: BTreeMap<NodeId, Version>,
+        told: FlatMap<NodeId, Version>,
         best: Option<Entry>,
     },
     Writing {
         entry: Entry,
-        wrote: BTreeSet<NodeId>,
+        wrote: FlatSet<NodeId>,
     },
 }
 
@@ -71,7 +73,9 @@ impl Registers {
 
     pub(super) fn running(&mut self, vote: u64) -> Option<(Key, &mut Running)> {
         let key = self.by_vote.get(&vote)?.clone();
-        self.active.get_mut(&key).map(|running| (key, running))
+        self.active
+            .get_mut(&key)
+            .map(|running| (key, &mut **running))
     }
 }
 
@@ -101,7 +105,7 @@ impl Running {
 
 /// Whether a tombstone of an expired record is kept by too few others for this
 /// node to keep it, too.
-pub(super) fn is_early(entry: &Entry, wrote: &BTreeSet<NodeId>, need: usize) -> bool {
+pub(super) fn is_early(entry: &Entry, wrote: &FlatSet<NodeId>, need: usize) -> bool {
     entry.is_of_expired() && wrote.len() + 1 < need
 }
 

@@ -1,11 +1,12 @@
 //! What has become durable here in buckets that are watched, and the questions
 //! that wait for more.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Change, News, Place, Token, Watch};
+use crate::flat::{FlatMap, FlatSet};
 use crate::kvs::coordinator::Origin;
 use crate::kvs::entry::Index;
 use crate::kvs::key::Key;
@@ -41,9 +42,9 @@ pub(in crate::kvs) struct Feed {
     forgotten: u64,
     changes: VecDeque<(u64, Change)>,
     bytes: usize,
-    leases: BTreeMap<Key, Lease>,
+    leases: FlatMap<Key, Lease>,
     /// What was listed, and is not here yet: nothing older is told after it.
-    ahead: BTreeMap<Key, Version>,
+    ahead: FlatMap<Key, Version>,
     review_at: Option<Instant>,
 }
 
@@ -53,7 +54,7 @@ struct Lease {
     /// Changes after this one are in the log.
     since: u64,
     until: Instant,
-    held: BTreeMap<Origin, Held>,
+    held: FlatMap<Origin, Held>,
 }
 
 #[derive(Debug)]
@@ -71,8 +72,8 @@ impl Feed {
             forgotten: 0,
             changes: VecDeque::new(),
             bytes: 0,
-            leases: BTreeMap::new(),
-            ahead: BTreeMap::new(),
+            leases: FlatMap::new(),
+            ahead: FlatMap::new(),
             review_at: None,
         }
     }
@@ -95,7 +96,7 @@ impl Feed {
             Lease {
                 since: *seq,
                 until: now,
-                held: BTreeMap::new(),
+                held: FlatMap::new(),
             }
         });
         lease.until = now + LEASE;
@@ -147,8 +148,9 @@ impl Feed {
             return Vec::new();
         };
         let answered = |_: &Origin, held: &mut Held| held.watch.contains(&change.key);
-        let answered = lease.held.extract_if(.., answered);
+        let answered = lease.held.extract(answered);
         let answered = answered
+            .into_iter()
             .map(|(origin, held)| (origin, held.watch))
             .collect();
         self.seq += 1;
@@ -168,7 +170,7 @@ impl Feed {
     /// that has something newer, which is not durable yet, that will be told.
     pub(super) fn news(&self, watch: &Watch, index: &Index) -> News {
         let since = watch.token.as_ref().map_or(self.seq, |token| token.seq);
-        let mut newest: BTreeMap<&Key, &Change> = BTreeMap::new();
+        let mut newest: FlatMap<&Key, &Change> = FlatMap::new();
         let (mut seq, mut bytes) = (self.seq, 0);
         let first = self.changes.partition_point(|(seq, _)| *seq <= since);
         let later = self.changes.range(first..);
@@ -216,7 +218,7 @@ impl Feed {
 
     /// Takes the questions that have waited for long enough, or whose bucket is
     /// served here no more; ends leases.
-    pub(super) fn review(&mut self, now: Instant, served: &BTreeSet<Key>) -> Vec<(Origin, Watch)> {
+    pub(super) fn review(&mut self, now: Instant, served: &FlatSet<Key>) -> Vec<(Origin, Watch)> {
         let mut due = Vec::new();
         if self.review_at.is_none_or(|at| at > now) {
             return due;
@@ -224,8 +226,8 @@ impl Feed {
         self.leases.retain(|bucket, lease| {
             let serves = served.contains(bucket);
             let ends = |_: &Origin, held: &mut Held| !serves || held.until <= now;
-            let ended = lease.held.extract_if(.., ends);
-            due.extend(ended.map(|(origin, held)| (origin, held.watch)));
+            let ended = lease.held.extract(ends);
+            due.extend(ended.into_iter().map(|(origin, held)| (origin, held.watch)));
             lease.until > now
         });
         let leases = &self.leases;

@@ -1,9 +1,9 @@
 //! The voter's side of a watch.
 
-use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use super::{Change, News, Place, Token, Watch};
+use crate::flat::FlatSet;
 use crate::id::NodeId;
 use crate::kvs::Kvs;
 use crate::kvs::coordinator::Origin;
@@ -102,7 +102,7 @@ impl Kvs {
     pub(in crate::kvs) fn on_watch_timeout(&mut self, now: Now) {
         let asked = self.feed.due(now.mono);
         let served = asked.filter(|bucket| self.hears_most(bucket.slot(), now));
-        let served: BTreeSet<Key> = served.cloned().collect();
+        let served: FlatSet<Key> = served.cloned().collect();
         for (origin, watch) in self.feed.review(now.mono, &served) {
             let outcome = match served.contains(watch.list.key()) {
                 true => Outcome::Watched(self.feed.news(&watch, &self.index)),
