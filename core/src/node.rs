@@ -25,7 +25,7 @@ use crate::kvs::{
     Condition, Key, Kvs, KvsAction, List, Living, Mode, Reply, RequestError, RequestId, Terms,
     Watch,
 };
-use crate::link::{DownCause, LinkEvent, Links, Me};
+use crate::link::{BODY_LEN_MAX, DownCause, LinkEvent, Links, Me};
 use crate::ring::{Ring, RingAction};
 use crate::rng::Rng;
 use crate::session::Sessions;
@@ -107,7 +107,7 @@ impl Node {
             links: Links::new(me, &config.relays, config.direct_budget, now.mono),
             ring: Ring::new(record, config.network.clone(), None, rng.fork(), now.mono),
             kvs: Kvs::new(id, config.class, config.tombstone_grace, rng.fork()),
-            sessions: Sessions::new(config.epoch),
+            sessions: Sessions::new(config.epoch, BODY_LEN_MAX),
             last_sender: id,
             config,
             start: Some(start),

@@ -14,6 +14,7 @@ mod tests;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use self::message::{Body, Message};
@@ -21,7 +22,7 @@ pub use self::sessions::{SessionEvent, SessionsFull};
 pub(crate) use self::sessions::{Sessions, Way};
 use crate::flat::FlatMap;
 use crate::time::Instant;
-use crate::wire::{decode_head, encode_head};
+use crate::wire::{encode, encode_head_of};
 
 /// Bytes written that wait or are unacknowledged. [`Session::write`] takes no
 /// more than fits.
@@ -194,7 +195,7 @@ impl Session {
         }
     }
 
-    /// A path is up. Of a session that has failed the peer is told so.
+    /// A path is up.
     pub(crate) fn on_path_up(
         &mut self,
         path: PathId,
@@ -202,9 +203,7 @@ impl Session {
         frame_max: usize,
         now: Instant,
     ) {
-        if self.failed.is_some() {
-            self.send_reset(path, self.numbers.to());
-        } else if self.paths.len() < PATHS_MAX && frame_max > HEAD_LEN_MAX {
+        if self.paths.len() < PATHS_MAX && frame_max > HEAD_LEN_MAX {
             self.paths.insert(path, (kind, frame_max));
             self.choose(now);
         }
@@ -216,16 +215,13 @@ impl Session {
         self.choose(now);
     }
 
-    /// A frame from the peer.
-    pub(crate) fn on_frame(&mut self, path: PathId, bytes: &[u8], now: Instant) {
-        let Ok((message, body)) = decode_head::<Message>(bytes) else {
-            return;
-        };
+    /// A frame from the peer: its head, and the bytes that follow.
+    fn on_frame(&mut self, path: PathId, (head, body): (Message, &[u8]), now: Instant) {
         let Message {
             from,
             to,
             body: kind,
-        } = message;
+        } = head;
         if from < self.numbers.theirs || to > self.numbers.ours {
             return;
         }
@@ -308,9 +304,18 @@ impl Session {
         self.ended || !self.received.is_empty()
     }
 
+    pub(crate) const fn ours(&self) -> u64 {
+        self.numbers.ours
+    }
+
     /// The other end's number; 0 until it is heard.
     pub(crate) const fn theirs(&self) -> u64 {
         self.numbers.theirs
+    }
+
+    /// Whether a path is among those that are used.
+    fn uses(&self, path: PathId) -> bool {
+        self.paths.contains_key(&path)
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -449,7 +454,7 @@ impl Session {
         self.probe = self.probe.wrapping_add(1).max(1);
         self.probed_at = now;
         let number = self.probe;
-        self.send(Body::Probe { number }, &[]);
+        self.send_on(self.best, Body::Probe { number });
     }
 
     /// One answer is made to all that came since the last.
@@ -521,20 +526,23 @@ impl Session {
                 probe,
             };
             let path = path.filter(|path| self.paths.contains_key(path));
-            self.send_on(path.or(self.best), body, &[]);
+            self.send_on(path.or(self.best), body);
         }
         while !self.asking && self.sent < self.end() && self.outputs.len() < DATA_COUNT_MAX {
-            let Some(chunk) = self.chunk() else { return };
+            let Some((from, len)) = self.chunk() else {
+                return;
+            };
             let offset = self.sent;
             let data_end = self.acked + self.unacked.len() as u64;
-            let end = self.closed && offset + chunk.len() as u64 == data_end;
-            self.sent += chunk.len() as u64 + u64::from(end);
-            self.send(Body::Data { offset, end }, &chunk);
+            let end = self.closed && offset + len as u64 == data_end;
+            self.sent += len as u64 + u64::from(end);
+            self.send_data(Body::Data { offset, end }, from..from + len);
         }
     }
 
-    /// The next bytes to send, if there is room; none may be left but the end.
-    fn chunk(&self) -> Option<Vec<u8>> {
+    /// The next bytes to send, if there is room: from which of those that are not
+    /// acknowledged, and how many; none may be left but the end.
+    fn chunk(&self) -> Option<(usize, usize)> {
         let (kind, frame_max) = self.paths.get(&self.best?)?;
         let from = usize::try_from(self.sent - self.acked).ok()?;
         let room = usize::try_from(self.room).unwrap_or(usize::MAX);
@@ -546,32 +554,52 @@ impl Session {
         let len = left
             .min(frame_max - HEAD_LEN_MAX)
             .min(room.saturating_sub(from));
-        (len > 0 || left == 0).then(|| part(&self.unacked, from, len))
+        let from = from.min(self.unacked.len());
+        (len > 0 || left == 0).then_some((from, len))
     }
 
-    fn send(&mut self, body: Body, bytes: &[u8]) {
-        self.send_on(self.best, body, bytes);
+    /// Copied once, into the frame.
+    fn send_data(&mut self, body: Body, range: Range<usize>) {
+        let head = self.head(body);
+        let (first, second) = self.unacked.as_slices();
+        let second = shifted(&range, first.len()..self.unacked.len()).and_then(|at| second.get(at));
+        let first = shifted(&range, 0..first.len()).and_then(|at| first.get(at));
+        let parts = [first, second].map(Option::unwrap_or_default);
+        if let Some(path) = self.best {
+            let bytes = encode_head_of(&head, &parts);
+            self.outputs.push_back(SessionOutput::Send { path, bytes });
+        }
     }
 
-    fn send_on(&mut self, path: Option<PathId>, body: Body, bytes: &[u8]) {
+    fn send_on(&mut self, path: Option<PathId>, body: Body) {
         if let Some(path) = path {
-            let (from, to) = (self.numbers.ours, self.numbers.to());
-            let bytes = encode_head(&Message { from, to, body }, bytes);
+            let bytes = encode(&self.head(body));
             self.outputs.push_back(SessionOutput::Send { path, bytes });
         }
     }
 
     fn send_reset(&mut self, path: PathId, to: u64) {
         if self.outputs.len() < OUTPUT_COUNT_MAX {
-            let (from, body) = (self.numbers.ours, Body::Reset);
-            let bytes = encode_head(&Message { from, to, body }, &[]);
+            let head = Message {
+                to,
+                ..self.head(Body::Reset)
+            };
+            let bytes = encode(&head);
             self.outputs.push_back(SessionOutput::Send { path, bytes });
+        }
+    }
+
+    const fn head(&self, body: Body) -> Message {
+        Message {
+            from: self.numbers.ours,
+            to: self.numbers.to(),
+            body,
         }
     }
 
     fn fail(&mut self, why: SessionError) {
         if self.failed.is_none() {
-            self.send(Body::Reset, &[]);
+            self.send_on(self.best, Body::Reset);
             self.failed = Some(why);
             self.unacked.clear();
             self.outputs.push_back(SessionOutput::Failed(why));
@@ -579,13 +607,9 @@ impl Session {
     }
 }
 
-/// So many bytes from there on, as far as there are.
-fn part(bytes: &VecDeque<u8>, from: usize, len: usize) -> Vec<u8> {
-    let (first, second) = bytes.as_slices();
-    let end = from.saturating_add(len);
-    let within = |at: usize| at.min(first.len());
-    let beyond = |at: usize| at.saturating_sub(first.len()).min(second.len());
-    let first = first.get(within(from)..within(end)).unwrap_or_default();
-    let second = second.get(beyond(from)..beyond(end)).unwrap_or_default();
-    [first, second].concat()
+/// What two ranges have in common, counted from the start of the second.
+fn shifted(range: &Range<usize>, within: Range<usize>) -> Option<Range<usize>> {
+    let start = range.start.max(within.start).checked_sub(within.start)?;
+    let end = range.end.min(within.end).checked_sub(within.start)?;
+    (start < end).then_some(start..end)
 }

@@ -56,8 +56,16 @@ pub(crate) fn decode_head<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]
 
 /// Encodes a header followed by a body.
 pub(crate) fn encode_head<T: Serialize>(head: &T, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(body.len() + 32);
+    encode_head_of(head, &[body])
+}
+
+/// Encodes a header followed by a body in parts.
+pub(crate) fn encode_head_of<T: Serialize>(head: &T, body: &[&[u8]]) -> Vec<u8> {
+    let len: usize = body.iter().map(|part| part.len()).sum();
+    let mut bytes = Vec::with_capacity(len + 32);
     bytes = postcard::to_extend(head, bytes).unwrap_or_default();
-    bytes.extend_from_slice(body);
+    for part in body {
+        bytes.extend_from_slice(part);
+    }
     bytes
 }

@@ -1,7 +1,5 @@
 //! Frames of sessions: on the way that a session names, and no faster than it bears.
 
-use alloc::vec::Vec;
-
 pub(crate) use super::frame::BODY_LEN_MAX;
 use super::frame::Frame;
 use super::{Links, SendError};
@@ -19,7 +17,11 @@ const OPENING_COUNT_MAX: usize = 4;
 impl Links {
     /// The ways to a peer, by their numbers. A circuit that could be opened has none
     /// yet: 0.
-    pub(crate) fn ways(&self, peer: &NodeId, now: Instant) -> Vec<(LinkKind, u64)> {
+    pub(crate) fn ways(
+        &self,
+        peer: &NodeId,
+        now: Instant,
+    ) -> impl Iterator<Item = (LinkKind, u64)> + use<> {
         let direct = self.directs.link(peer);
         let direct = direct.map(|link| (LinkKind::Direct, link.0));
         let circuit = match self.circuits.current(peer) {
@@ -27,7 +29,7 @@ impl Links {
             None => self.can_open(peer, now).then_some(0),
         };
         let circuit = circuit.map(|number| (LinkKind::Relay, number));
-        direct.into_iter().chain(circuit).collect()
+        direct.into_iter().chain(circuit)
     }
 
     /// Whether a way takes another frame now.

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use super::Node;
 use crate::event::{Event, Output};
 use crate::id::NodeId;
-use crate::link::BODY_LEN_MAX;
 use crate::session::{PathKind, SessionsFull, Way};
 use crate::status::{LinkKind, MemberState};
 use crate::time::Now;
@@ -93,6 +92,7 @@ impl Node {
         for peer in peers {
             self.set_ways(&peer, now);
         }
+        self.sessions.send_unsent();
     }
 
     /// Lets sessions send, as far as their ways have room. Returns whether one did.
@@ -104,17 +104,32 @@ impl Node {
             let event = Event::Session { peer, event };
             self.outputs.push_back(Output::Event(event));
         }
-        let Some((peer, kind, bytes)) = frame else {
-            return !self.outputs.is_empty();
-        };
-        self.last_sender = peer;
-        let kind = link_kind(kind);
-        if self.links.send_session(&peer, kind, &bytes, now).is_err() {
+        // A way that carries nothing for a session is asked for itself.
+        while let Some(peer) = self.sessions.doubted.pop_front() {
+            self.links.doubt(peer);
+        }
+        match frame {
+            Some((peer, Some(kind), bytes)) => {
+                self.last_sender = peer;
+                self.send_session(&peer, link_kind(kind), &bytes, now);
+            }
+            Some((peer, None, bytes)) => match self.links.ways(&peer, now.mono).next() {
+                Some((kind, _)) => self.send_session(&peer, kind, &bytes, now),
+                None => self.sessions.on_unsent(peer, bytes),
+            },
+            None => return !self.outputs.is_empty(),
+        }
+        true
+    }
+
+    fn send_session(&mut self, peer: &NodeId, kind: LinkKind, bytes: &[u8], now: Now) {
+        if self.links.send_session(peer, kind, bytes, now).is_err() {
             self.counters.add("session_frames_unsent");
         }
-        // The first frame opens a circuit.
-        self.set_ways(&peer, now);
-        true
+        if kind == LinkKind::Relay {
+            // The first one opens a circuit.
+            self.set_ways(peer, now);
+        }
     }
 
     fn on_sessions_changed(&mut self, peer: &NodeId, now: Now) {
@@ -126,13 +141,11 @@ impl Node {
     }
 
     fn set_ways(&mut self, peer: &NodeId, now: Now) {
-        let ways = self.links.ways(peer, now.mono).into_iter();
-        let ways = ways.map(|(kind, number)| Way {
+        let ways = self.links.ways(peer, now.mono).map(|(kind, number)| Way {
             kind: path_kind(kind),
             number,
         });
-        self.sessions
-            .set_ways(peer, ways.collect(), BODY_LEN_MAX, now.mono);
+        self.sessions.set_ways(peer, ways, now.mono);
     }
 }
 

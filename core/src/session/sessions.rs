@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::message::{Body, Message};
 use super::{Numbers, PathId, PathKind, Session, SessionError, SessionOutput};
@@ -10,7 +11,7 @@ use crate::counter::Counters;
 use crate::flat::FlatMap;
 use crate::id::NodeId;
 use crate::time::Instant;
-use crate::wire::{decode_head, encode_head};
+use crate::wire::{decode_head, encode};
 
 /// Sessions of one node. A further peer is refused, and told so.
 const SESSION_COUNT_MAX: usize = 256;
@@ -19,6 +20,8 @@ const SESSION_COUNT_MAX: usize = 256;
 const LAST_COUNT_MAX: usize = 1024;
 /// Sessions that a node can begin within a millisecond of its epoch, in bits.
 const NUMBER_BITS: u32 = 10;
+/// What came by a way that is not known here yet, or no more.
+const UNKNOWN: PathId = PathId(0);
 
 /// There are as many sessions as a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +56,14 @@ pub(crate) struct Sessions {
     sessions: FlatMap<NodeId, Box<Kept>>,
     last: FlatMap<NodeId, u64>,
     last_order: VecDeque<NodeId>,
-    /// What those without a session are told.
-    resets: VecDeque<(NodeId, PathKind, Vec<u8>)>,
+    /// What those are told who have no session, or no more. Each goes by any way that
+    /// there is, and waits for one.
+    resets: VecDeque<(NodeId, Vec<u8>)>,
+    unsent: FlatMap<NodeId, Vec<u8>>,
+    /// Whose way was silent for too long.
+    pub(crate) doubted: VecDeque<NodeId>,
     events: VecDeque<(NodeId, SessionEvent)>,
+    frame_max: usize,
     pub(crate) counters: Counters,
 }
 
@@ -72,7 +80,9 @@ struct Kept {
 }
 
 impl Sessions {
-    pub(crate) fn new(epoch: u64) -> Self {
+    /// The sessions of a node that started at this epoch, over ways that carry frames
+    /// of so many bytes.
+    pub(crate) fn new(epoch: u64, frame_max: usize) -> Self {
         Self {
             base: epoch << NUMBER_BITS,
             next_number: epoch << NUMBER_BITS,
@@ -80,7 +90,10 @@ impl Sessions {
             last: FlatMap::new(),
             last_order: VecDeque::new(),
             resets: VecDeque::new(),
+            unsent: FlatMap::new(),
+            doubted: VecDeque::new(),
             events: VecDeque::new(),
+            frame_max,
             counters: Counters::default(),
         }
     }
@@ -136,6 +149,8 @@ impl Sessions {
     /// A peer left the ring: it is not waited for.
     pub(crate) fn on_left(&mut self, peer: NodeId) {
         self.end(peer, SessionError::Reset);
+        self.resets.retain(|(to, _)| *to != peer);
+        self.unsent.remove(&peer);
     }
 
     pub(crate) fn take(&mut self, peer: &NodeId) -> Vec<u8> {
@@ -156,12 +171,12 @@ impl Sessions {
         kept.is_some_and(|kept| kept.session.is_ended())
     }
 
-    /// The ways to a peer that there are now, and the longest frame that fits.
+    /// The ways to a peer that there are now. One that was given up stays so until
+    /// something comes by it.
     pub(crate) fn set_ways(
         &mut self,
         peer: &NodeId,
-        ways: Vec<Way>,
-        frame_max: usize,
+        ways: impl Iterator<Item = Way>,
         now: Instant,
     ) {
         let Some(kept) = self.sessions.get_mut(peer) else {
@@ -174,7 +189,7 @@ impl Sessions {
             let path = same.map(|(_, path)| *path).unwrap_or_else(|| {
                 kept.path_count += 1;
                 let path = PathId(kept.path_count);
-                kept.session.on_path_up(path, way.kind, frame_max, now);
+                kept.session.on_path_up(path, way.kind, self.frame_max, now);
                 kept.is_due = true;
                 path
             });
@@ -196,7 +211,7 @@ impl Sessions {
         bytes: &[u8],
         now: Instant,
     ) -> bool {
-        let Ok((message, _)) = decode_head::<Message>(bytes) else {
+        let Ok((message, body)) = decode_head::<Message>(bytes) else {
             self.counters.add("session_malformed");
             return false;
         };
@@ -215,14 +230,19 @@ impl Sessions {
             }
             if self.begin(peer, (message.from, 0), now).is_err() {
                 self.counters.add("sessions_refused");
-                self.tell_reset(peer, kind, message.from);
+                self.tell_reset(peer, message.from);
                 return false;
             }
             self.events.push_back((peer, SessionEvent::Opened));
             began = true;
         }
         if let Some(kept) = self.sessions.get_mut(&peer) {
-            kept.session.on_frame(kept.path(kind), bytes, now);
+            let path = kept.path(kind);
+            if let Some(path) = path.filter(|path| !kept.session.uses(*path)) {
+                kept.session.on_path_up(path, kind, self.frame_max, now);
+            }
+            let path = path.unwrap_or(UNKNOWN);
+            kept.session.on_frame(path, (message, body), now);
             kept.is_due = true;
             if kept.session.is_readable() {
                 self.events.push_back((peer, SessionEvent::Readable));
@@ -235,51 +255,54 @@ impl Sessions {
         began
     }
 
-    /// The next frame of anybody who has a way with room, and whose it is: those who
-    /// sent take their turn again after all others.
+    /// The next frame of anybody who has a way with room: whose it is, and by which way
+    /// it goes; without one, by any. Those who sent take their turn again after all
+    /// others.
     pub(crate) fn poll_frame(
         &mut self,
         has_room: impl Fn(&NodeId, PathKind) -> bool,
         after: &NodeId,
-    ) -> Option<(NodeId, PathKind, Vec<u8>)> {
-        if let Some(reset) = self.resets.pop_front() {
-            return Some(reset);
+    ) -> Option<(NodeId, Option<PathKind>, Vec<u8>)> {
+        if let Some((peer, bytes)) = self.resets.pop_front() {
+            return Some((peer, None, bytes));
         }
-        let due = self.sessions.iter().filter(|(_, kept)| kept.is_due);
-        let mut peers: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
-        let next = peers.partition_point(|peer| peer <= after);
-        peers.rotate_left(next);
-        for peer in peers {
+        while let Some(peer) = self.next_due(&has_room, after) {
             let kept = self.sessions.get_mut(&peer)?;
-            // The end is told, also where nothing can be sent any more.
-            let best = kept.session.best_kind();
-            let is_full = best.is_some_and(|kind| !has_room(&peer, kind));
-            if is_full && !kept.session.has_failed() {
-                continue;
-            }
-            while let Some(output) = kept.session.poll_output() {
-                match output {
-                    SessionOutput::Send { path, bytes } => {
-                        if let Some(kind) = kept.kind(path) {
-                            return Some((peer, kind, bytes));
-                        }
+            match kept.session.poll_output() {
+                Some(SessionOutput::Send { path, bytes }) => {
+                    if let Some(kind) = kept.kind(path) {
+                        return Some((peer, Some(kind), bytes));
                     }
-                    SessionOutput::GiveUp(path) => {
-                        kept.ways.retain(|(_, known)| *known != path);
-                        self.counters.add("session_paths_given_up");
-                    }
-                    SessionOutput::Failed(why) => {
-                        self.end(peer, why);
-                        return self.poll_frame(has_room, after);
+                }
+                Some(SessionOutput::GiveUp(_)) => {
+                    self.counters.add("session_paths_given_up");
+                    self.doubted.push_back(peer);
+                }
+                Some(SessionOutput::Failed(why)) => self.end(peer, why),
+                None => {
+                    kept.is_due = false;
+                    if kept.session.is_over() {
+                        self.end(peer, SessionError::Closed);
                     }
                 }
             }
-            kept.is_due = false;
-            if kept.session.is_over() {
-                self.end(peer, SessionError::Closed);
-            }
         }
         None
+    }
+
+    /// A reset found no way.
+    pub(crate) fn on_unsent(&mut self, peer: NodeId, bytes: Vec<u8>) {
+        if self.unsent.len() < SESSION_COUNT_MAX {
+            self.unsent.insert(peer, bytes);
+        } else {
+            self.counters.add("session_resets_dropped");
+        }
+    }
+
+    /// There may be ways again.
+    pub(crate) fn send_unsent(&mut self) {
+        let unsent = core::mem::take(&mut self.unsent);
+        self.resets.extend(unsent);
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<(NodeId, SessionEvent)> {
@@ -302,6 +325,24 @@ impl Sessions {
 
     // ---- details ----
 
+    /// Whose turn it is after a peer, among those who have something to send and room
+    /// for it. The end is told, also where nothing can be sent any more.
+    fn next_due(
+        &self,
+        has_room: &impl Fn(&NodeId, PathKind) -> bool,
+        after: &NodeId,
+    ) -> Option<NodeId> {
+        let beyond = (Bound::Excluded(*after), Bound::Unbounded);
+        let beyond = self.sessions.range(beyond);
+        let mut turns = beyond.chain(self.sessions.range(..=*after));
+        let next = turns.find(|(peer, kept)| {
+            let best = kept.session.best_kind();
+            let has_room = || best.is_none_or(|kind| has_room(peer, kind));
+            kept.is_due && (kept.session.has_failed() || has_room())
+        });
+        next.map(|(peer, _)| *peer)
+    }
+
     /// Whether a frame of a peer without a session begins one. Others are of one that
     /// is over: their sender is told so.
     fn may_begin(&mut self, peer: &NodeId, message: &Message) -> bool {
@@ -312,7 +353,7 @@ impl Sessions {
         }
         if !is_reset {
             self.counters.add("session_frames_late");
-            self.tell_reset(*peer, PathKind::Relayed, message.from);
+            self.tell_reset(*peer, message.from);
         }
         false
     }
@@ -360,6 +401,11 @@ impl Sessions {
             return;
         };
         self.counters.add("sessions_ended");
+        // A peer that waits for something would wait for ever.
+        let (ours, theirs) = (kept.session.ours(), kept.session.theirs());
+        if why != SessionError::Closed && theirs != 0 && kept.session.best_kind().is_none() {
+            self.push_reset(peer, ours, theirs);
+        }
         if self.last.insert(peer, kept.session.theirs()).is_none() {
             self.last_order.push_back(peer);
         }
@@ -371,12 +417,18 @@ impl Sessions {
         self.events.push_back((peer, SessionEvent::Ended(why)));
     }
 
-    fn tell_reset(&mut self, peer: NodeId, kind: PathKind, to: u64) {
+    fn tell_reset(&mut self, peer: NodeId, to: u64) {
+        self.next_number += 1;
+        self.push_reset(peer, self.next_number, to);
+    }
+
+    fn push_reset(&mut self, peer: NodeId, from: u64, to: u64) {
         if self.resets.len() < SESSION_COUNT_MAX {
-            self.next_number += 1;
-            let (from, body) = (self.next_number, Body::Reset);
-            let bytes = encode_head(&Message { from, to, body }, &[]);
-            self.resets.push_back((peer, kind, bytes));
+            let body = Body::Reset;
+            let bytes = encode(&Message { from, to, body });
+            self.resets.push_back((peer, bytes));
+        } else {
+            self.counters.add("session_resets_dropped");
         }
     }
 }
@@ -394,9 +446,11 @@ impl Kept {
         way.map(|(way, _)| way.kind)
     }
 
-    /// Of a way that is not known here, or no more: none that is.
-    fn path(&self, kind: PathKind) -> PathId {
+    fn path(&self, kind: PathKind) -> Option<PathId> {
         let way = self.ways.iter().find(|(way, _)| way.kind == kind);
-        way.map_or(PathId(0), |(_, path)| *path)
+        way.map(|(_, path)| *path)
     }
 }
+
+#[cfg(test)]
+mod tests;
