@@ -24,8 +24,9 @@ pub struct HttpConfig {
     pub options: Options,
 }
 
-/// What a relay's own member and a headless node are told alike.
-#[derive(Clone, Debug)]
+/// What a relay's own member and a headless node are told alike; by default one in
+/// memory, that serves nothing.
+#[derive(Clone, Debug, Default)]
 pub struct MemberConfig {
     /// Relays whose ring it joins.
     pub relays: Vec<RelayUrl>,

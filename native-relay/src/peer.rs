@@ -52,7 +52,7 @@ pub struct PeerConfig {
 }
 
 /// A durable member of a ring, in this process. It leaves by [`Peer::leave`]; dropped,
-/// it is gone for the others as if it had been killed.
+/// it goes at once, without passing on the places of keys that it holds.
 #[derive(Debug)]
 pub struct Peer {
     driven: Driven,
@@ -145,16 +145,9 @@ impl Peer {
             udp: config.udp,
             member: MemberConfig {
                 relays: config.relays,
-                http: None,
                 data_dir: config.data_dir,
                 name: config.name,
-                new_ring: false,
-                expose: Vec::new(),
-                forward: Vec::new(),
-                socks: None,
-                socks_exits: Vec::new(),
-                gord: None,
-                gord_errors: false,
+                ..MemberConfig::default()
             },
         };
         let driven = node::start(config, direct)?;

@@ -48,10 +48,13 @@ fn streams(exposed: &[(&str, SocketAddr)], wanted: &[&str]) -> Streams {
     let mut ring = Ring::start(0);
     let relay = format!("http://127.0.0.1:{}", ring.listen);
     let mut args = vec!["node", "--relay", &relay, "--name", "server"];
-    let exposed: Vec<String> = exposed
+    let mut exposed: Vec<String> = exposed
         .iter()
         .map(|(name, address)| format!("{name}={address}"))
         .collect();
+    // One that only the relay may reach.
+    let id = ring.members[0].status().unwrap()["id"].clone();
+    exposed.push(format!("kept={},{}", service(echo), id.as_str().unwrap()));
     for exposed in &exposed {
         args.extend(["--expose", exposed]);
     }
@@ -124,12 +127,8 @@ fn a_port_leads_to_a_service_of_another_node() {
 /// Whether the other end breaks the connection without a byte.
 fn is_refused(mut client: TcpStream) -> bool {
     let _ = client.write_all(b"hello");
-    let mut byte = [0; 1];
-    match client.read(&mut byte) {
-        Ok(0) => false,
-        Ok(_) => false,
-        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-    }
+    let read = client.read(&mut [0; 1]);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 #[test]
@@ -137,13 +136,14 @@ fn what_is_not_exposed_is_not_reached_and_hurts_nobody_else() {
     let _alone = alone();
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let all = [("echo", service(echo)), ("dead", nobody)];
-    let streams = streams(&all, &["echo", "nothing", "dead"]);
+    let streams = streams(&all, &["echo", "nothing", "dead", "kept"]);
     let mut good = streams.connect(0);
     let mut word = [0; 4];
     good.write_all(b"good").unwrap();
     good.read_exact(&mut word).unwrap();
     assert!(is_refused(streams.connect(1)), "no such service");
     assert!(is_refused(streams.connect(2)), "a service that is down");
+    assert!(is_refused(streams.connect(3)), "a service for others");
     good.write_all(b"food").unwrap();
     good.read_exact(&mut word).unwrap();
     assert_eq!(&word, b"food");

@@ -193,16 +193,9 @@ async fn is_whole(handle: &Handle) -> bool {
 fn member(relays: Vec<RelayUrl>, data_dir: Option<PathBuf>) -> MemberConfig {
     MemberConfig {
         relays,
-        http: None,
         data_dir,
         name: "bench".to_owned(),
-        new_ring: false,
-        expose: Vec::new(),
-        forward: Vec::new(),
-        socks: None,
-        socks_exits: Vec::new(),
-        gord: None,
-        gord_errors: false,
+        ..MemberConfig::default()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::handle::Handle;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 64 << 10;
 /// The pause after the system gave no connection.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port, and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,21 +104,12 @@ pub(crate) struct Forwarder {
 impl Forwarder {
     /// Leads a port to a service from now on, until the node stops.
     pub(crate) fn serve(self, listener: TcpListener, target: Target) {
-        tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((client, from)) => {
-                        let (forwarder, target) = (self.clone(), target.clone());
-                        tokio::spawn(async move {
-                            if let Err(why) = forwarder.carry(client, &target).await {
-                                tracing::warn!("{from} was not led to {target}: {why}");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no connection to lead to {target}");
-                        tokio::time::sleep(PAUSE).await;
-                    }
+        let named = target.to_string();
+        serve_each(listener, named, move |client, from| {
+            let (forwarder, target) = (self.clone(), target.clone());
+            async move {
+                if let Err(why) = forwarder.carry(client, &target).await {
+                    tracing::warn!("{from} was not led to {target}: {why}");
                 }
             }
         });
@@ -162,6 +153,27 @@ impl Forwarder {
             _ => Err(FindError::Several(peer.to_owned(), found.len())),
         }
     }
+}
+
+/// Serves each connection by a task of its own, from now on.
+pub(super) fn serve_each<F>(
+    listener: TcpListener,
+    what: String,
+    serve: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((client, from)) => drop(tokio::spawn(serve(client, from))),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection for {what}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    });
 }
 
 /// Copies both ways until both ends have ended. One that breaks breaks the other, so

@@ -13,9 +13,10 @@ use super::pipe::Pipe;
 use super::{OpenError, Request, greeting};
 
 /// Streams of one session, opened by either side; a further one is refused.
-const STREAM_COUNT_MAX: usize = 1024;
-/// Bytes that all streams of a session may have received and not read.
-const RECEIVE_MAX: usize = 256 << 20;
+const STREAM_COUNT_MAX: usize = 256;
+/// Bytes that all streams of a session may have received and not read: each is sure of
+/// [`yamux::DEFAULT_CREDIT`], and gets more while there is some left.
+const RECEIVE_MAX: usize = STREAM_COUNT_MAX * yamux::DEFAULT_CREDIT as usize;
 /// The longest frame: what a session carries in one of its own.
 const FRAME_MAX: usize = 60 << 10;
 
@@ -98,6 +99,9 @@ impl Task {
         let (kind, why) = reason(ended);
         let _ = self.why.set((kind, why.clone()));
         tracing::debug!("the session with {} is over: {why}", peer.short());
+        // In this order: who sees that nothing can be opened here any more asks the
+        // driver for another session, which has this one until the pipe is gone.
+        drop(self.connection);
         self.opens.close();
         while let Ok(reply) = self.opens.try_recv() {
             self.waiting.push_back(reply);

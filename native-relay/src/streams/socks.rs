@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use super::exit::{Exit, allowed};
-use super::forward::{Forwarder, PAUSE, Target, join};
+use super::forward::{Forwarder, Target, join, serve_each};
 
 /// The suffix of hosts that are services.
 const SUFFIX: &str = ".roundelay";
@@ -20,21 +20,11 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Serves a proxy from now on, until the node stops.
 pub(crate) fn serve(listener: TcpListener, forwarder: Forwarder, exits: Vec<Exit>) {
     let proxy = Proxy { forwarder, exits };
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((client, from)) => {
-                    let proxy = proxy.clone();
-                    tokio::spawn(async move {
-                        if let Err(why) = proxy.carry(client).await {
-                            tracing::debug!("a client of the proxy, {from}: {why}");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "no connection for the proxy");
-                    tokio::time::sleep(PAUSE).await;
-                }
+    serve_each(listener, "the proxy".to_owned(), move |client, from| {
+        let proxy = proxy.clone();
+        async move {
+            if let Err(why) = proxy.carry(client).await {
+                tracing::debug!("a client of the proxy, {from}: {why}");
             }
         }
     });

@@ -51,7 +51,7 @@ impl Two {
                 self.nodes[own].set_ways(&other, ways.iter().copied(), now);
                 let has_room = |_: &NodeId, _| true;
                 while let Some((_, kind, bytes)) = self.nodes[own].poll_frame(has_room, &other) {
-                    let kind = kind.or(ways.first().map(|way| way.kind));
+                    let kind = kind.or_else(|| Some(ways.first()?.kind));
                     match kind {
                         None => self.nodes[own].on_unsent(other, bytes),
                         Some(kind) if Some(kind) == self.mute => {}
@@ -150,7 +150,7 @@ fn sessions_are_few_and_take_turns() {
     let (mut last, mut sent) = (peers[0], FlatMap::new());
     for _ in 0..512 {
         let (peer, _, _) = node.poll_frame(|_, _| true, &last).unwrap();
-        *sent.entry(peer).or_insert_with(|| 0) += 1;
+        *sent.entry(peer).or_insert(0) += 1;
         last = peer;
     }
     assert!(sent.len() == 256 && sent.values().all(|count| *count == 2));
