@@ -313,6 +313,13 @@ impl Session {
         self.numbers.theirs
     }
 
+    /// Whether it is with an earlier start of the peer than the one whose sessions have
+    /// numbers from there on.
+    fn is_before(&self, base: u64) -> bool {
+        let theirs = self.numbers.theirs.max(self.numbers.their_base);
+        theirs != 0 && theirs < base
+    }
+
     /// Whether a path is among those that are used.
     fn uses(&self, path: PathId) -> bool {
         self.paths.contains_key(&path)

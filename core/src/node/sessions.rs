@@ -90,6 +90,9 @@ impl Node {
     pub(super) fn refresh_ways(&mut self, now: Now) {
         let peers: Vec<NodeId> = self.sessions.peers().collect();
         for peer in peers {
+            if let Some(record) = self.links.record(&peer) {
+                self.sessions.on_start(peer, record.facts().epoch);
+            }
             self.set_ways(&peer, now);
         }
         self.sessions.send_unsent();

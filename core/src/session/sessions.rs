@@ -153,6 +153,14 @@ impl Sessions {
         self.unsent.remove(&peer);
     }
 
+    /// A peer started at that epoch. With what it was before nothing goes on.
+    pub(crate) fn on_start(&mut self, peer: NodeId, epoch: u64) {
+        let kept = self.sessions.get(&peer);
+        if kept.is_some_and(|kept| kept.session.is_before(epoch << NUMBER_BITS)) {
+            self.end(peer, SessionError::Restarted);
+        }
+    }
+
     pub(crate) fn take(&mut self, peer: &NodeId) -> Vec<u8> {
         let kept = self.sessions.get_mut(peer);
         kept.map(|kept| kept.session.take()).unwrap_or_default()

@@ -20,7 +20,7 @@ const CLASSES: [Class; 5] = [
 /// Bytes that each end of a session writes.
 const TOTAL: u64 = 300_000;
 /// How long an end may go on once the other has started again, and all know it.
-const TOLD: u64 = SECOND;
+const TOLD: u64 = 100 * MS;
 /// How long there are faults.
 const FAULTS: u64 = 20 * SECOND;
 

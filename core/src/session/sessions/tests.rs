@@ -155,3 +155,17 @@ fn sessions_are_few_and_take_turns() {
     }
     assert!(sent.len() == 256 && sent.values().all(|count| *count == 2));
 }
+
+#[test]
+fn a_session_ends_with_the_start_of_the_peer_that_it_was_with() {
+    let mut two = Two::new();
+    two.settle(&[DIRECT]);
+    two.nodes[0].on_start(id(1), 2);
+    assert_eq!(two.ended(0), None);
+    two.nodes[0].on_start(id(1), 3);
+    assert_eq!(two.ended(0), Some(SessionError::Restarted));
+    // One that the peer has not answered, too.
+    two.nodes[0].open(id(1), Some(3), two.now).unwrap();
+    two.nodes[0].on_start(id(1), 4);
+    assert_eq!(two.ended(0), Some(SessionError::Restarted));
+}
