@@ -348,7 +348,8 @@ impl Kvs {
         self.end_change(Duration::ZERO, now);
     }
 
-    /// Members are gone: a change that cannot succeed without them is given up.
+    /// Members are gone, or about to leave: a change that cannot succeed without them is
+    /// given up, and one that has them learn, too.
     pub(super) fn stop_change(&mut self, gone: &[NodeId], now: Now) {
         let Some(change) = &self.changes.active else {
             return;
@@ -518,6 +519,23 @@ mod tests {
         assert_eq!(taught(&mut kvs), None);
         kvs.on_timeout(at(9_000));
         assert_ne!(taught(&mut kvs).expect("another"), learner);
+    }
+
+    #[test]
+    fn one_that_is_about_to_leave_or_is_gone_is_not_waited_for() {
+        let mut kvs = voter();
+        let living = [3, 4, 5].map(|seed| (id(seed), Living::of(&facts())));
+        kvs.set_members(living.into(), at(10));
+        kvs.on_timeout(at(10));
+        kvs.on_timeout(at(4_010));
+        let learner = taught(&mut kvs).expect("a candidate");
+        kvs.on_retire(learner, at(4_020));
+        kvs.on_timeout(at(5_000));
+        let other = taught(&mut kvs).expect("another candidate");
+        assert_ne!(other, learner);
+        let living = [id(3), learner].map(|id| (id, Living::of(&facts())));
+        kvs.set_members(living.into(), at(5_010));
+        assert_ne!(taught(&mut kvs), Some(other));
     }
 
     fn taught(kvs: &mut Kvs) -> Option<NodeId> {

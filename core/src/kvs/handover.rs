@@ -3,7 +3,8 @@
 //! A node may hold entries of slots in which it has no part any more: views
 //! moved on, or others are nearer as mirrors now. It offers them to the first
 //! live voter, who pulls what it lacks, and says so when all voters of those
-//! slots hold everything; only then are they dropped.
+//! slots hold everything; only then are they dropped. One who does not answer, since
+//! there may be no way to it, has the next asked in turn.
 //!
 //! ```text
 //! holder                      first live voter           other voters
@@ -39,6 +40,9 @@ const HURRY: Duration = Duration::from_millis(200);
 /// For how long what was learnt is kept, in case that this node becomes a
 /// voter: as long as a change may take.
 const LEARNING: Duration = Duration::from_secs(20);
+/// How often the same is offered to a voter before it is another's turn: there may be
+/// no way to the first.
+const OFFER_COUNT_MAX: u32 = 5;
 /// Entries dropped with one commit.
 const DROP_COUNT_MAX: usize = 256;
 
@@ -56,6 +60,8 @@ pub(crate) enum HandOver {
 pub(super) struct HandOvers {
     /// The last offer to each voter.
     offers: FlatMap<NodeId, Offer>,
+    /// Whose turn it is among the live voters.
+    turn: usize,
     /// Slots that were taken, to be emptied one after another.
     dropping: VecDeque<Slot>,
     is_dropping: bool,
@@ -71,6 +77,7 @@ struct Offer {
     slots: SlotSet,
     /// What was held then: what came since was not taken.
     sums: FlatMap<u16, u64>,
+    count: u32,
 }
 
 impl HandOvers {
@@ -119,27 +126,50 @@ impl Kvs {
         let learnt = self.hand_overs.learning.values().map(|(_, until)| *until);
         self.hand_overs.review_at = again.into_iter().chain(learnt).min();
         for slot in superfluous {
-            let mut voters = self.views.get(slot).view.voters.iter();
-            if let Some(first) = voters.find(|voter| self.peers.is_alive(voter)) {
+            let voters = self.views.get(slot).view.voters.iter();
+            let alive = voters.filter(|voter| self.peers.is_alive(voter));
+            let alive: Vec<&NodeId> = alive.collect();
+            let turn = self.hand_overs.turn.checked_rem(alive.len());
+            if let Some(voter) = turn.and_then(|turn| alive.get(turn)) {
                 let number = slot.number();
-                by_voter.entry(*first).or_default().push(number, number);
+                by_voter.entry(**voter).or_default().push(number, number);
             }
         }
-        let mut before = core::mem::take(&mut self.hand_overs.offers);
+        // What another voter was offered before stays: its answer may be on its way.
+        let peers = &self.peers;
+        let is_alive = |voter: &NodeId| peers.is_alive(voter);
+        self.hand_overs.offers.retain(|voter, _| is_alive(voter));
+        let mut in_vain = false;
         for (voter, slots) in by_voter {
-            let sums = self.index.sums(&slots);
-            // The same offer keeps its number: the answer may be on its way.
-            let same = before.remove(&voter);
-            let same = same.filter(|offer| (&offer.slots, &offer.sums) == (&slots, &sums));
-            let id = same.map_or_else(|| self.new_id(), |offer| offer.id);
-            let message = HandOver::Offer {
-                id,
-                slots: slots.clone(),
-            };
-            let offer = Offer { id, slots, sums };
-            self.hand_overs.offers.insert(voter, offer);
-            self.send(voter, Lane::Repair, Message::HandOver(message));
+            in_vain |= self.offer(voter, slots) >= OFFER_COUNT_MAX;
         }
+        self.hand_overs.turn += usize::from(in_vain);
+    }
+
+    /// Offers slots to a voter, and returns how often it was offered the same.
+    fn offer(&mut self, voter: NodeId, slots: SlotSet) -> u32 {
+        let sums = self.index.sums(&slots);
+        let same = self.hand_overs.offers.remove(&voter);
+        let same = same.filter(|offer| (&offer.slots, &offer.sums) == (&slots, &sums));
+        // The same offer keeps its number.
+        let (id, count) = match same {
+            Some(offer) => (offer.id, offer.count),
+            None => (self.new_id(), 0),
+        };
+        let count = count + 1;
+        let message = HandOver::Offer {
+            id,
+            slots: slots.clone(),
+        };
+        let offer = Offer {
+            id,
+            slots,
+            sums,
+            count,
+        };
+        self.hand_overs.offers.insert(voter, offer);
+        self.send(voter, Lane::Repair, Message::HandOver(message));
+        count
     }
 
     #[cfg(planted_bugs)]
@@ -266,10 +296,44 @@ impl Kvs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvs::fixture::{Said, at, drain, id, voter};
+    use crate::kvs::fixture::{Said, at, drain, facts, id, voter};
+    use crate::kvs::key::SLOT_COUNT;
     use crate::kvs::message::Vote;
+    use crate::kvs::peers::Living;
+    use crate::kvs::view::{SlotView, View};
     use crate::kvs::{Mode, RequestId};
     use crate::store::Stored;
+
+    #[test]
+    fn a_voter_who_does_not_answer_has_the_next_asked() {
+        let mut kvs = voter();
+        let done = || Ok(Stored::Done);
+        let key = Key::new("a/0").unwrap();
+        let value = Some(b"value".to_vec());
+        kvs.put(RequestId(1), key, value, Mode::One.into(), at(0));
+        drain(&mut kvs, at(0), done());
+        let view = View {
+            number: 4,
+            voters: [id(2), id(3), id(4)].into(),
+            previous: [id(1), id(2), id(3)].into(),
+        };
+        let (first, last) = (0, SLOT_COUNT - 1);
+        kvs.learn_views(&[SlotView { first, last, view }], at(10));
+        let living = [2, 3].map(|seed| (id(seed), Living::of(&facts())));
+        kvs.set_members(living.into(), at(10));
+        let mut asked = Vec::new();
+        for seconds in (3..70).step_by(5) {
+            kvs.on_timeout(at(seconds * 1000));
+            for (to, message) in drain(&mut kvs, at(seconds * 1000), done()).messages {
+                if matches!(message, Message::HandOver(HandOver::Offer { .. })) {
+                    asked.push(to);
+                }
+            }
+        }
+        let (one, other) = (id(2), id(3));
+        let turns = [one, one, one, one, one, other, other, other, other];
+        assert_eq!(asked.get(..9), Some(&turns[..]), "{asked:?}");
+    }
 
     fn is_taken(said: &Said) -> bool {
         let taken = |(_, message): &(NodeId, Message)| {

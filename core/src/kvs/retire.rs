@@ -78,6 +78,7 @@ impl Kvs {
         if self.peers.is_alive(&from) && !self.retirements.contains(&from) {
             self.retirements.others.insert(from);
             self.review(now);
+            self.stop_change(&[from], now);
         }
     }
 
