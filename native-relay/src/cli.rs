@@ -10,6 +10,7 @@ mod import;
 mod list;
 mod picture;
 mod serving;
+mod streaming;
 mod table;
 mod watch;
 
@@ -24,6 +25,7 @@ pub use self::commands::run;
 pub use self::import::{ExportArgs, ImportArgs};
 pub use self::list::ListArgs;
 pub use self::serving::{NodeArgs, RelayArgs};
+pub use self::streaming::{ExposeArgs, ForwardArgs, SocksArgs};
 pub use self::watch::WatchArgs;
 use crate::bench::BenchCommand;
 
@@ -75,6 +77,12 @@ pub enum Command {
     Relay(RelayArgs),
     /// Be a headless durable member with a local HTTP API.
     Node(NodeArgs),
+    /// Let other members reach services of this machine, by a node for that.
+    Expose(ExposeArgs),
+    /// Lead ports of this machine to services of other members, by a node for that.
+    Forward(ForwardArgs),
+    /// Be a SOCKS5 proxy to services of other members, by a node for that.
+    Socks(SocksArgs),
     /// Measure links and rings on this machine.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -10,7 +10,7 @@ use roundelay_core::{NAME_LEN_MAX, NameError, Network, RingEntry, check_name};
 
 pub use self::url::{RelayUrl, UrlError};
 use crate::api::{Options, Token, TokenError};
-use crate::streams::{Exit, Exposed, Forwarded};
+use crate::streams::{Exit, Exposed, Forwarded, NameTaken, PeerNames};
 
 /// A secret or token file has at most this many bytes.
 pub const SECRET_LEN_MAX: usize = 4096;
@@ -42,6 +42,8 @@ pub struct MemberConfig {
     pub expose: Vec<Exposed>,
     /// Ports that lead to services of other members.
     pub forward: Vec<Forwarded>,
+    /// What peers are called here.
+    pub peers: PeerNames,
     /// Where it is a SOCKS5 proxy to services of other members, if it is.
     pub socks: Option<SocketAddr>,
     /// What else that proxy leads to.
@@ -80,6 +82,9 @@ pub struct NodeConfig {
 /// Why a configuration cannot be used. The words say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// Two peers have one name.
+    #[error(transparent)]
+    PeerName(#[from] NameTaken),
     /// A secret or token file cannot be read.
     #[error("cannot read the {what} file {}: {source}; name a file that this user can read", .file.display())]
     Unreadable {

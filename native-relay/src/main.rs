@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     let exit = match cli.command {
         Command::Relay(args) => serve(args.config(), relay),
         Command::Node(args) => serve(args.config(), node),
+        Command::Expose(args) => serve(args.config(), node),
+        Command::Forward(args) => serve(args.config(), node),
+        Command::Socks(args) => serve(args.config(), node),
         Command::Bench(command) => bench::run(command),
         Command::Client(command) => cli::run(command),
         Command::Completions { shell } => {

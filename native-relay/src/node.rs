@@ -88,6 +88,7 @@ pub(crate) async fn serve_streams(driven: &Driven, config: MemberConfig, ports: 
     let forwarder = Forwarder {
         handle: driven.handle.clone(),
         streams: driven.streams.clone(),
+        names: config.peers.into(),
     };
     for (listener, target) in ports.forward {
         if let Ok(address) = listener.local_addr() {

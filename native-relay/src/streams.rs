@@ -13,6 +13,7 @@ mod expose;
 mod forward;
 mod greeting;
 mod mux;
+mod names;
 mod pipe;
 pub(crate) mod socks;
 mod stream;
@@ -28,6 +29,7 @@ pub(crate) use self::forward::Forwarder;
 pub use self::forward::{Forwarded, ForwardedError, Target};
 pub use self::greeting::{SERVICE_LEN_MAX, ServiceError, check_service};
 use self::mux::{Inbound, Mux, Muxed, Reply};
+pub use self::names::{NameTaken, PeerName, PeerNameError, PeerNames};
 pub(crate) use self::pipe::{Incoming, Pipe, PipeCommand, PipeId};
 pub use self::stream::Stream;
 

@@ -218,6 +218,38 @@ fn a_peer_that_is_killed_ends_its_streams() {
     assert_eq!(healthy.status, 200);
 }
 
+#[test]
+fn commands_are_nodes_for_one_purpose_and_peers_have_names_of_ones_own() {
+    let _alone = alone();
+    let mut ring = Ring::start(0);
+    let relay = format!("http://127.0.0.1:{}", ring.listen);
+    let service = format!("greeter={}", service(greeter));
+    ring.add("server", &["expose", &service, "--relay", &relay]);
+    ring.wait_whole();
+    let id = ring.members[1].status().unwrap()["id"].clone();
+    let id = id.as_str().unwrap();
+    let (port, proxy) = (free_port(), free_port());
+    // It is called that by nobody but its user.
+    let peer = format!("box={id}");
+    let lead = format!("127.0.0.1:{port}=box/greeter");
+    let forward = ["forward", &lead, "--relay", &relay, "--peer", &peer];
+    ring.add("forward", &forward);
+    let file = ring.dir.path().join("socks.toml");
+    std::fs::write(&file, format!("relay = {relay:?}\npeer = [{peer:?}]\n")).unwrap();
+    let (file, listen) = (file.to_str().unwrap(), format!("127.0.0.1:{proxy}"));
+    ring.add("socks", &["socks", "--listen", &listen, "--config", file]);
+    ring.wait_whole();
+    let mut led = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    led.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (reply, proxied) = socks(proxy, "greeter.Box.roundelay", 80);
+    assert_eq!(reply, SUCCEEDED);
+    for stream in [&mut led, &mut { proxied }] {
+        let mut ready = [0; 10];
+        stream.read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"220 ready\n");
+    }
+}
+
 /// Asks a SOCKS5 proxy for a host; its answer, and the connection.
 fn socks(proxy: u16, host: &str, port: u16) -> (u8, TcpStream) {
     let mut stream = TcpStream::connect(("127.0.0.1", proxy)).unwrap();

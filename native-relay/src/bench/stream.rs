@@ -1,6 +1,7 @@
 //! Streams between two nodes of this process, each on a thread of its own, in rounds
 //! that take turns with the bare link and with TCP.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roundelay_core::event::LinkId;
@@ -237,6 +238,7 @@ async fn forward(
     let forwarder = Forwarder {
         handle: client.handle.clone(),
         streams: client.streams.clone(),
+        names: Arc::default(),
     };
     let bound = client.runtime.spawn(async move {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

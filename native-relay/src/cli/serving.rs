@@ -10,7 +10,7 @@ use crate::config::{
     ConfigError, HttpConfig, MemberConfig, NetworkFlag, NodeConfig, RelayConfig, RelayUrl,
     checked_name,
 };
-use crate::streams::{Exit, Exposed, Forwarded};
+use crate::streams::{Exit, Exposed, Forwarded, PeerName, PeerNames};
 
 /// The flags of `roundelay relay`.
 #[derive(Debug, Args)]
@@ -120,6 +120,14 @@ struct CommonArgs {
         value_delimiter = ' '
     )]
     forward: Vec<Forwarded>,
+    /// What a peer is called here, before any name that it has in the ring; repeatable.
+    #[arg(
+        long = "peer",
+        env = "ROUNDELAY_PEER",
+        value_name = "NAME=ID",
+        value_delimiter = ','
+    )]
+    peers: Vec<PeerName>,
     /// Be a SOCKS5 proxy here: hosts NAME.PEER.roundelay are services of members.
     #[arg(long, env = "ROUNDELAY_SOCKS", value_name = "ADDR", value_parser = address)]
     socks: Option<SocketAddr>,
@@ -194,6 +202,7 @@ impl CommonArgs {
             new_ring: self.new_ring,
             expose: self.expose,
             forward: self.forward,
+            peers: PeerNames::new(self.peers)?,
             socks: self.socks,
             socks_exits: self.socks_exit,
             gord: self.gord_compat,
@@ -207,7 +216,7 @@ fn network_name(text: &str) -> Result<String, NameError> {
 }
 
 /// An address to listen on, by number or name.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let named = || text.to_socket_addrs().ok()?.next();
     text.parse().ok().or_else(named).ok_or_else(|| {
         "an address has a host and a port of this machine, as in 127.0.0.1:9101".to_owned()

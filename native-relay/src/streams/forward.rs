@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roundelay_core::NodeId;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::greeting::{ServiceError, check_service};
-use super::{OpenError, Stream, Streams};
+use super::{OpenError, PeerNames, Stream, Streams};
 use crate::handle::Handle;
 
 /// Bytes that are copied at once.
@@ -99,6 +100,7 @@ impl Display for Target {
 pub(crate) struct Forwarder {
     pub(crate) handle: Handle,
     pub(crate) streams: Streams,
+    pub(crate) names: Arc<PeerNames>,
 }
 
 impl Forwarder {
@@ -137,7 +139,7 @@ impl Forwarder {
     }
 
     async fn find(&self, peer: &str) -> Result<NodeId, FindError> {
-        if let Ok(id) = peer.parse() {
+        if let Some(id) = peer.parse().ok().or_else(|| self.names.get(peer)) {
             return Ok(id);
         }
         let ring = self.handle.ring().await.map_err(|_| FindError::Stopped)?;
