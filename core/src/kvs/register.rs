@@ -4,7 +4,8 @@
 //! write: Prepare (ballot) -> Promised: the newest of a majority is what the
 //!        condition is about -> Write -> Wrote by a majority: acknowledged
 //! read:  Prepare (no ballot) -> Promised: if a majority holds the same version,
-//!        that is the value; else it is written to a majority before
+//!        that is the value; else it is written to a majority before. What is of an
+//!        earlier view is written under a ballot of this one
 //! ```
 //!
 //! The version that the caller's node gave a write is its ballot, and its name:
@@ -41,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The pause before another ballot, doubled each time.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Reads that found two versions, and could not write the newer one, take a
-/// ballot after so many tries.
+/// ballot after so many tries; at once where what they found is of an earlier view.
 const TRIES_WITHOUT_BALLOT: u32 = 3;
 /// Requests that wait for their turn at one key; a further one is refused.
 const QUEUE_LEN_MAX: usize = 1024;
@@ -234,7 +235,10 @@ impl Kvs {
         };
         let newest = told.values().copied().max().unwrap_or(Version::ZERO);
         let alike = told.values().filter(|version| **version == newest).count();
-        let is_chosen = alike >= running.view.majority();
+        // What an earlier view left behind may be one of two that were under way then:
+        // promises end with their view, so that only a ballot of this one decides.
+        let is_settled = newest.is_settled_in(running.view.number);
+        let is_chosen = is_settled && alike >= running.view.majority();
         let best = best.take().filter(|entry| entry.version == newest);
         if best.is_none() && newest > Version::ZERO {
             return self.pause_register(key, now);
@@ -248,6 +252,10 @@ impl Kvs {
             Task::Request(_, Op::Get { .. }) if is_chosen && !is_past => {
                 let outcome = best.map_or(Outcome::Missing, found);
                 self.end_register(key, outcome, now);
+            }
+            Task::Request(_, Op::Get { .. }) if ballot.is_none() && !is_settled => {
+                running.tries = TRIES_WITHOUT_BALLOT;
+                self.try_register(key, now);
             }
             Task::Request(_, Op::Get { .. }) | Task::Complete(_) => {
                 // A write is known again, when it is tried again, by its own version, or

@@ -84,6 +84,11 @@ impl Version {
         Self { term, ..self }
     }
 
+    /// Whether a view with this number, or none, chose it.
+    pub(crate) const fn is_settled_in(self, view: u64) -> bool {
+        !self.is_marked() || self.term == view
+    }
+
     /// The write itself, in whatever view it was chosen. Writes of one key that
     /// were chosen one after the other have rising ones.
     pub(crate) const fn write(self) -> (u64, u64) {

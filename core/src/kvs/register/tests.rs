@@ -182,3 +182,58 @@ fn what_is_completed_gets_no_earlier_name() {
         assert_eq!(writes.count() > 0, is_named, "{stamp}");
     }
 }
+
+/// Two writes were under way when the view ended: the one that a read finds first is
+/// not chosen by being copied, since whoever promised the other knows that no more.
+#[test]
+fn what_an_earlier_view_left_is_written_under_a_ballot_of_this_one() {
+    let mut kvs = voter();
+    let key = Key::new("a/0").unwrap();
+    kvs.get(RequestId(1), key, Mode::Linearizable, at(0));
+    let said = drain(&mut kvs, at(0), DONE);
+    let asked = prepare(&said);
+    assert_eq!(asked.ballot, None);
+    let version = Version::end_of(1).marked(2);
+    let left = Entry {
+        version,
+        value: Some(b"left".to_vec()),
+        expires: None,
+    };
+    let told = |id: u64| {
+        let newer = Some(left.clone());
+        let view = 3;
+        Message::Vote(Vote::Promised {
+            id,
+            view,
+            version,
+            newer,
+        })
+    };
+    kvs.on_message(id(2), told(asked.id), at(10));
+    let said = drain(&mut kvs, at(10), DONE);
+    let again = prepare(&said);
+    let ballot = again.ballot.expect("a ballot");
+    assert!(ballot > version && ballot.is_settled_in(3));
+    kvs.on_message(id(2), told(again.id), at(20));
+    let said = drain(&mut kvs, at(20), DONE);
+    let mut written = said
+        .messages
+        .iter()
+        .filter_map(|(_, message)| match message {
+            Message::Vote(Vote::Write { entry, .. }) => Some(entry.clone()),
+            _ => None,
+        });
+    let entry = written.next().expect("it is written");
+    assert_eq!((entry.version, entry.value), (ballot, left.value));
+}
+
+fn prepare(said: &Said) -> Prepare {
+    let mut prepares = said
+        .messages
+        .iter()
+        .filter_map(|(_, message)| match message {
+            Message::Vote(Vote::Prepare(asked)) => Some(asked.clone()),
+            _ => None,
+        });
+    prepares.next().expect("nobody was asked")
+}
