@@ -258,19 +258,13 @@ impl Kvs {
                 self.try_register(key, now);
             }
             Task::Request(_, Op::Get { .. }) | Task::Complete(_) => {
-                // A write is known again, when it is tried again, by its own version, or
-                // by a later one: an earlier name, of a clock that is behind, would hide it.
-                self.clock.observe(newest, now.unix_ms);
-                if ballot.is_some_and(|ballot| ballot.write() < newest.write()) {
-                    return self.pause_register(key, now);
-                }
                 let successor = if is_past { newest.expired() } else { newest };
                 let entry = Entry {
                     version: ballot.unwrap_or(successor),
                     value: value.filter(|_| !is_past),
                     expires,
                 };
-                self.write_register(key, entry, now);
+                self.write_newest(key, (newest, entry), now);
             }
             Task::Request(origin, op) => {
                 let Op::Put {
@@ -296,6 +290,19 @@ impl Kvs {
                 running.task = Task::Complete(Some((origin, op)));
                 self.pause_register(key, now);
             }
+        }
+    }
+
+    /// Writes what is there, by its own name or under a ballot.
+    ///
+    /// A write is known again, when it is tried again, by its own version, or by a
+    /// later one: an earlier name, of a clock that is behind, would hide it.
+    fn write_newest(&mut self, key: &Key, (newest, entry): (Version, Entry), now: Now) {
+        self.clock.observe(newest, now.unix_ms);
+        if entry.version.write() < newest.write() {
+            self.pause_register(key, now);
+        } else {
+            self.write_register(key, entry, now);
         }
     }
 
