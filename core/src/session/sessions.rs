@@ -155,6 +155,10 @@ impl Sessions {
 
     /// A peer started at that epoch. With what it was before nothing goes on.
     pub(crate) fn on_start(&mut self, peer: NodeId, epoch: u64) {
+        #[cfg(planted_bugs)]
+        if crate::planted::is("old_session_goes_on") {
+            return;
+        }
         let kept = self.sessions.get(&peer);
         if kept.is_some_and(|kept| kept.session.is_before(epoch << NUMBER_BITS)) {
             self.end(peer, SessionError::Restarted);
