@@ -28,6 +28,7 @@ pub use self::expose::{Exposed, ExposedError};
 pub(crate) use self::forward::Forwarder;
 pub use self::forward::{Forwarded, ForwardedError, Target};
 pub use self::greeting::{SERVICE_LEN_MAX, ServiceError, check_service};
+pub use self::mux::STREAM_COUNT_MAX;
 use self::mux::{Inbound, Mux, Muxed, Reply};
 pub use self::names::{NameTaken, PeerName, PeerNameError, PeerNames};
 pub(crate) use self::pipe::{Incoming, Pipe, PipeCommand, PipeId};
@@ -58,6 +59,9 @@ pub enum OpenError {
         /// What became of the session.
         why: String,
     },
+    /// There are as many streams to the peer as there can be.
+    #[error("{STREAM_COUNT_MAX} streams to {} are open, which is all there can be; end one first", .0.short())]
+    Full(NodeId),
     /// The node has stopped.
     #[error("this node has stopped")]
     Stopped,

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use roundelay::streams::Stream;
+use roundelay::streams::{OpenError, STREAM_COUNT_MAX, Stream};
 use roundelay::{Peer, PeerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -219,5 +219,51 @@ fn who_drops_a_stream_breaks_it_and_nobody_takes_half_for_all() {
             begun.elapsed() < Duration::from_secs(4),
             "at once, not after a while"
         );
+    });
+}
+
+#[test]
+fn a_stream_too_many_is_refused_and_hurts_none_of_the_others() {
+    let _alone = alone();
+    let ring = Ring::start(0);
+    runtime().block_on(async {
+        let (one, other) = (join(&ring, "one").await, join(&ring, "other").await);
+        let mut offers = other.accept("echo").await.unwrap();
+        tokio::spawn(async move {
+            while let Some(offer) = offers.next().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = tokio::io::split(offer.accept().await.unwrap());
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        let open = || one.open(other.id(), "echo");
+        let mut streams = Vec::new();
+        for _ in 0..STREAM_COUNT_MAX {
+            let mut stream = open().await.unwrap();
+            stream.answered().await.unwrap();
+            streams.push(stream);
+        }
+        for _ in 0..2 * STREAM_COUNT_MAX {
+            let error = open().await.unwrap_err();
+            assert!(matches!(error, OpenError::Full(_)), "{error}");
+        }
+        let mut word = [0; 4];
+        for stream in &mut streams {
+            stream.write_all(b"word").await.unwrap();
+            stream.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"word");
+        }
+        // Many more in turns than there can be at once.
+        for _ in 0..10 * STREAM_COUNT_MAX {
+            streams.pop();
+            let mut stream = open().await.unwrap();
+            stream.answered().await.unwrap();
+            streams.push(stream);
+        }
+        let last = streams.last_mut().unwrap();
+        last.write_all(b"last").await.unwrap();
+        last.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"last");
     });
 }

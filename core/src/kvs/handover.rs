@@ -137,8 +137,8 @@ impl Kvs {
         }
         // What another voter was offered before stays: its answer may be on its way.
         let peers = &self.peers;
-        let is_alive = |voter: &NodeId| peers.is_alive(voter);
-        self.hand_overs.offers.retain(|voter, _| is_alive(voter));
+        let waits = |voter: &NodeId| !by_voter.is_empty() && peers.is_alive(voter);
+        self.hand_overs.offers.retain(|voter, _| waits(voter));
         let mut in_vain = false;
         for (voter, slots) in by_voter {
             in_vain |= self.offer(voter, slots) >= OFFER_COUNT_MAX;

@@ -84,7 +84,7 @@ impl Version {
         Self { term, ..self }
     }
 
-    /// Whether a view with this number, or none, chose it.
+    /// Whether it was written under a ballot of the view with this number, or of none.
     pub(crate) const fn is_settled_in(self, view: u64) -> bool {
         !self.is_marked() || self.term == view
     }

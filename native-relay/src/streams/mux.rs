@@ -6,17 +6,23 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use roundelay_core::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
 use super::pipe::Pipe;
 use super::{OpenError, Request, greeting};
 
-/// Streams of one session, opened by either side; a further one is refused.
-const STREAM_COUNT_MAX: usize = 256;
+/// Streams of one session that this side has opened; a further one is refused.
+pub const STREAM_COUNT_MAX: usize = 128;
+/// Streams that the other side has opened, as seen here: one that it has done with may
+/// be in use here for a while. A further one is reset.
+const ACCEPTED_COUNT_MAX: usize = 2 * STREAM_COUNT_MAX;
+/// All of them, for yamux, which ends the session beyond that: so many more may wait
+/// for it to clear them away.
+const HELD_COUNT_MAX: usize = 4 * STREAM_COUNT_MAX;
 /// Bytes that all streams of a session may have received and not read: each is sure of
 /// [`yamux::DEFAULT_CREDIT`], and gets more while there is some left.
-const RECEIVE_MAX: usize = STREAM_COUNT_MAX * yamux::DEFAULT_CREDIT as usize;
+const RECEIVE_MAX: usize = HELD_COUNT_MAX * yamux::DEFAULT_CREDIT as usize;
 /// The longest frame: what a session carries in one of its own.
 const FRAME_MAX: usize = 60 << 10;
 
@@ -28,6 +34,8 @@ pub(super) type Why = Arc<OnceLock<(io::ErrorKind, String)>>;
 pub(super) struct Muxed {
     pub(super) stream: yamux::Stream,
     pub(super) why: Why,
+    /// Its place among those of its session.
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Muxed, OpenError>>;
@@ -57,7 +65,7 @@ impl Mux {
             false => Mode::Server,
         };
         let mut config = Config::default();
-        config.set_max_num_streams(STREAM_COUNT_MAX);
+        config.set_max_num_streams(HELD_COUNT_MAX);
         config.set_max_connection_receive_window(Some(RECEIVE_MAX));
         config.set_split_send_size(FRAME_MAX);
         let task = Task {
@@ -65,6 +73,8 @@ impl Mux {
             connection: Connection::new(pipe, config, mode),
             opens: receiver,
             waiting: VecDeque::new(),
+            opened: Arc::new(Semaphore::new(STREAM_COUNT_MAX)),
+            accepted: Arc::new(Semaphore::new(ACCEPTED_COUNT_MAX)),
             requests: requests.downgrade(),
             why: Why::default(),
         };
@@ -87,7 +97,10 @@ struct Task {
     peer: NodeId,
     connection: Connection<Pipe>,
     opens: mpsc::UnboundedReceiver<Reply>,
-    waiting: VecDeque<Reply>,
+    waiting: VecDeque<(Reply, OwnedSemaphorePermit)>,
+    /// Places of streams that this side, and the other, opened.
+    opened: Arc<Semaphore>,
+    accepted: Arc<Semaphore>,
     requests: mpsc::WeakSender<Request>,
     why: Why,
 }
@@ -103,10 +116,11 @@ impl Task {
         // driver for another session, which has this one until the pipe is gone.
         drop(self.connection);
         self.opens.close();
+        let mut replies: Vec<Reply> = self.waiting.into_iter().map(|(reply, _)| reply).collect();
         while let Ok(reply) = self.opens.try_recv() {
-            self.waiting.push_back(reply);
+            replies.push(reply);
         }
-        for reply in self.waiting {
+        for reply in replies {
             let why = why.clone();
             let _ = reply.send(Err(OpenError::Session { peer, why }));
         }
@@ -118,14 +132,17 @@ impl Task {
     /// Opens what is wanted and takes what comes, until the session is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         while let Poll::Ready(Some(reply)) = self.opens.poll_recv(context) {
-            self.waiting.push_back(reply);
+            match Arc::clone(&self.opened).try_acquire_owned() {
+                Ok(place) => self.waiting.push_back((reply, place)),
+                Err(_) => drop(reply.send(Err(OpenError::Full(self.peer)))),
+            }
         }
         while !self.waiting.is_empty() {
             match self.connection.poll_new_outbound(context) {
                 Poll::Ready(Ok(stream)) => {
-                    if let Some(reply) = self.waiting.pop_front() {
+                    if let Some((reply, place)) = self.waiting.pop_front() {
                         let why = Arc::clone(&self.why);
-                        let _ = reply.send(Ok(Muxed { stream, why }));
+                        let _ = reply.send(Ok(Muxed { stream, why, place }));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -144,6 +161,9 @@ impl Task {
 
     /// Finds out what a stream is for: a peer that says nothing holds up nobody else.
     fn greet(&self, mut stream: yamux::Stream) {
+        let Ok(place) = Arc::clone(&self.accepted).try_acquire_owned() else {
+            return tracing::debug!("{} has too many streams open here", self.peer.short());
+        };
         let (peer, requests) = (self.peer, self.requests.clone());
         let why = Arc::clone(&self.why);
         tokio::spawn(async move {
@@ -156,7 +176,7 @@ impl Task {
             let inbound = Inbound {
                 peer,
                 service,
-                stream: Muxed { stream, why },
+                stream: Muxed { stream, why, place },
             };
             if let Some(requests) = requests.upgrade() {
                 let _ = requests.send(Request::Route(inbound)).await;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
 use roundelay_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::greeting::{self, ACCEPTED, REFUSED};
 use super::mux::{Muxed, Why};
@@ -30,6 +31,8 @@ pub struct Stream {
     peer: NodeId,
     inner: yamux::Stream,
     why: Why,
+    /// Free again when this is dropped.
+    _place: OwnedSemaphorePermit,
     answer: Answer,
     /// Of the record that is read: what is known of its length, and what is left.
     len: Vec<u8>,
@@ -66,6 +69,7 @@ impl Stream {
             peer,
             inner: muxed.stream,
             why: muxed.why,
+            _place: muxed.place,
             answer,
             len: Vec::new(),
             left: 0,
