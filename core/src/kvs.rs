@@ -405,6 +405,7 @@ impl Kvs {
 
     /// Carries out what this node has to say to itself.
     fn settle(&mut self, now: Now) {
+        self.clock.follow(now);
         while let Some(message) = self.inbox.pop_front() {
             self.dispatch(self.own, message, now);
         }

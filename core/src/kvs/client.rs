@@ -315,7 +315,7 @@ impl Kvs {
             Outcome::Failed(error) => self.finish_failed(id, error),
             Outcome::Newer(version) => self.on_newer(id, version, now),
             Outcome::Ahead { unix_ms } => {
-                self.clock.turn_back(now.unix_ms, unix_ms);
+                self.clock.turn_back(now, unix_ms);
                 self.stamp_again(id, now);
             }
             Outcome::Moved(view) => {
@@ -444,7 +444,7 @@ impl Kvs {
             Outcome::Failed(error) => return self.finish_failed(id, error),
             Outcome::Newer(version) => return self.on_newer(id, version, now),
             Outcome::Ahead { unix_ms } => {
-                self.clock.turn_back(now.unix_ms, unix_ms);
+                self.clock.turn_back(now, unix_ms);
                 return self.stamp_again(id, now);
             }
             Outcome::Moved(_) => return self.pause_request(id, false, now),

@@ -394,7 +394,7 @@ impl Kvs {
                 self.end_register(&key, Outcome::Ahead { unix_ms }, now);
             }
             VoteError::Ahead { unix_ms } => {
-                self.clock.turn_back(now.unix_ms, unix_ms);
+                self.clock.turn_back(now, unix_ms);
                 self.pause_register(&key, now);
             }
             VoteError::View(view) => {

@@ -6,7 +6,7 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// How far ahead of the local wall clock a peer's version may be, in
 /// milliseconds, before it is refused.
@@ -155,6 +155,8 @@ pub(crate) struct Clock {
     /// How far the wall clock is ahead of those of others, where that is too
     /// much for them, in milliseconds.
     ahead_ms: u64,
+    /// When that was measured.
+    measured: Option<Now>,
     /// A version that another voter has taken, in milliseconds, and when.
     trusted: Option<(u64, Instant)>,
 }
@@ -170,6 +172,7 @@ impl Clock {
             latest: 0,
             node,
             ahead_ms: 0,
+            measured: None,
             trusted: None,
         }
     }
@@ -200,11 +203,26 @@ impl Clock {
 
     /// Takes note that a version was refused for being too far ahead of
     /// another's wall clock: from here on this clock follows that one.
-    pub(crate) fn turn_back(&mut self, unix_ms: u64, theirs: u64) {
-        self.ahead_ms = unix_ms.saturating_sub(theirs);
+    pub(crate) fn turn_back(&mut self, now: Now, theirs: u64) {
+        self.ahead_ms = now.unix_ms.saturating_sub(theirs);
+        self.measured = Some(now);
         self.latest = self.latest.min(theirs << 16);
         // Stamps come once more that were given to other writes, perhaps.
         self.vary((self.node >> 1).wrapping_add(1));
+    }
+
+    /// A wall clock that was ahead may have been set right: then it went less far than
+    /// time did, and nobody's version need say so.
+    pub(crate) fn follow(&mut self, now: Now) {
+        let Some(measured) = self.measured else {
+            return;
+        };
+        let passed = now.mono.since(measured.mono).as_millis();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        let expected = measured.unix_ms.saturating_add(passed);
+        let set_back = expected.saturating_sub(now.unix_ms);
+        self.ahead_ms = self.ahead_ms.saturating_sub(set_back);
+        self.measured = (self.ahead_ms > 0).then_some(now);
     }
 
     /// Another voter has taken a version: by its clock, too, it is not too far
@@ -244,6 +262,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kvs::fixture::at;
     use alloc::string::ToString;
 
     #[test]
@@ -272,7 +291,7 @@ mod tests {
         let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
         let hour = 60 * 60 * 1000;
         clock.tick(2 * hour);
-        clock.turn_back(2 * hour, hour);
+        clock.turn_back(at(2 * hour), hour);
         let version = clock.tick(2 * hour + 5);
         assert_eq!(version.unix_ms(), hour + 5);
         // The wall clock is set right: what others write says so.
@@ -282,12 +301,36 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_follows_when_its_wall_clock_is_set_right_though_nobody_writes() {
+        let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
+        let hour = 60 * 60 * 1000;
+        clock.turn_back(at(2 * hour), hour);
+        let mut now = at(2 * hour);
+        for _ in 0..10 {
+            now.mono += core::time::Duration::from_micros(1_700);
+            now.unix_ms += 1;
+            clock.follow(now);
+        }
+        assert_eq!(clock.unix_ms(now.unix_ms), hour + 10);
+        now.mono += core::time::Duration::from_secs(5);
+        now.unix_ms = hour + 5_010;
+        clock.follow(now);
+        assert_eq!(clock.unix_ms(now.unix_ms), hour + 5_010);
+        // By less, and it is ahead still.
+        clock.turn_back(at(2 * hour), hour);
+        let mut now = at(2 * hour);
+        now.unix_ms -= 1_000;
+        clock.follow(now);
+        assert_eq!(clock.unix_ms(now.unix_ms + 7_000), hour + 7_000);
+    }
+
+    #[test]
     fn a_clock_that_turns_back_makes_no_version_twice() {
         let mut clock = Clock::new(&NodeId::from_bytes([1; 32]));
         let mut made = alloc::collections::BTreeSet::new();
         // Voters whose clocks differ refuse it by turns.
         for theirs in [1000, 900, 1000, 900, 1000] {
-            clock.turn_back(5000, theirs);
+            clock.turn_back(at(5000), theirs);
             for later in 0..200 {
                 assert!(made.insert(clock.tick(5000 + later)));
             }

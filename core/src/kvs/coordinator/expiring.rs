@@ -119,7 +119,7 @@ impl Kvs {
             return;
         };
         if one.voters.len() - one.full.len() < one.need {
-            self.clock.turn_back(now.unix_ms, unix_ms);
+            self.clock.turn_back(now, unix_ms);
             self.restart(id, now);
         }
     }
